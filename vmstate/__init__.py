@@ -1,0 +1,79 @@
+"""Time-boxed authority that gives itself back, and can prove it.
+
+from vmstate import Authority
+
+vm = Authority.open("constitution.toml", "vmstate.db")
+receipt = vm.escalate("did:vm:agent:7", "operator", trigger="operator_request",
+                      reason="look at ticket 4711")
+vm.may("did:vm:agent:7", "operator")    # True until receipt.expires_at, and not at it
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vmstate.authority import Authority, Explanation, Standing
+    from vmstate.clock import Clock, Moment, SystemClock, VirtualClock
+    from vmstate.constitution.law import Constitution
+    from vmstate.constitution.loading import load_constitution
+    from vmstate.constitution.unmet import Unmet
+    from vmstate.errors import Denied, LedgerUnavailable, VmstateError
+    from vmstate.expiry import Expiry, VirtualExpiry
+    from vmstate.leases.lease import Lease
+    from vmstate.ledger.receipt import Receipt
+    from vmstate.signing import PrivateKey
+
+# The face is loaded when it is used: importing vmstate must not load a scheduler or a database.
+_HOMES = {
+    "Authority": "vmstate.authority",
+    "Clock": "vmstate.clock",
+    "Constitution": "vmstate.constitution.law",
+    "Denied": "vmstate.errors",
+    "Expiry": "vmstate.expiry",
+    "Explanation": "vmstate.authority",
+    "Lease": "vmstate.leases.lease",
+    "LedgerUnavailable": "vmstate.errors",
+    "Moment": "vmstate.clock",
+    "PrivateKey": "vmstate.signing",
+    "Receipt": "vmstate.ledger.receipt",
+    "Standing": "vmstate.authority",
+    "SystemClock": "vmstate.clock",
+    "Unmet": "vmstate.constitution.unmet",
+    "VirtualClock": "vmstate.clock",
+    "VirtualExpiry": "vmstate.expiry",
+    "VmstateError": "vmstate.errors",
+    "load_constitution": "vmstate.constitution.loading",
+}
+
+__all__ = [
+    "Authority",
+    "Clock",
+    "Constitution",
+    "Denied",
+    "Expiry",
+    "Explanation",
+    "Lease",
+    "LedgerUnavailable",
+    "Moment",
+    "PrivateKey",
+    "Receipt",
+    "Standing",
+    "SystemClock",
+    "Unmet",
+    "VirtualClock",
+    "VirtualExpiry",
+    "VmstateError",
+    "load_constitution",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vmstate' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

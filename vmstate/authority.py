@@ -1,0 +1,403 @@
+"""Settle, decide, record, in one transaction. Every door leads here.
+
+Law 2: no change without its receipt. Law 6: escalation fails closed; where nothing can be written
+nothing is granted, and `LedgerUnavailable` is raised instead of a receipt. Return never waits:
+what is over is over when it is read, whatever was written.
+
+The path of a command: `submit` → `Ledger.transact` → settle → `Decider.decide` → receipts → commit
+→ listeners. The path of an expiry is the same with no command in it: `settle`.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from vmstate import canonical
+from vmstate.clock import Clock, Moment, SystemClock, duration_us
+from vmstate.constitution.facts import read_facts, spell
+from vmstate.constitution.law import Constitution
+from vmstate.constitution.loading import load_constitution
+from vmstate.decisions.command import (
+    CLOCK_RECOVERY,
+    Command,
+    Escalate,
+    Recover,
+    Release,
+    Renew,
+    make_command,
+)
+from vmstate.decisions.decider import SETTLE, Decider, expiry, in_due_order
+from vmstate.decisions.decider import clock_entries as entries_about_the_clock
+from vmstate.decisions.decision import Decision, Entry
+from vmstate.decisions.route import Rung, shortest_route
+from vmstate.errors import InputError, LedgerMismatch, UnknownPrincipal
+from vmstate.leases.lease import Lease
+from vmstate.ledger.receipt import Receipt
+from vmstate.ledger.snapshot import Due, Scope, Snapshot
+from vmstate.ledger.store import DrillMark, Ledger, Transaction
+from vmstate.signing import Ending, PrivateKey, Request, Signed, new_nonce, sign
+
+log = logging.getLogger("vmstate")
+
+PROOF_FOR = timedelta(minutes=5)  # a signed ending is handed in at once
+
+Listener = Callable[[Receipt], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where somebody stands at `now`: the profile held, and the live leases, the lowest first."""
+
+    principal: str
+    profile: str
+    leases: tuple[Lease, ...]
+    now: Moment
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the topmost lease ends; None at the baseline."""
+        return self.leases[-1].expires_at if self.leases else None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a command would come to, and the way there. Nothing was written.
+
+    `route` holds the shortest lawful way from `held`, rung by rung; empty if there is none.
+    """
+
+    held: str
+    answer: Entry
+    route: tuple[Rung, ...]
+
+    @property
+    def granted(self) -> bool:
+        return self.answer.outcome != "denied"
+
+
+class Authority:
+    """A constitution, a ledger and a clock. Safe to share between threads."""
+
+    def __init__(
+        self, constitution: Constitution, ledger: Ledger, *, clock: Clock | None = None
+    ) -> None:
+        with ledger.read() as snapshot:
+            in_force = snapshot.constitution()[0]
+        if in_force != constitution.digest:
+            raise LedgerMismatch(
+                f"{ledger.path} is under the constitution {in_force}, not {constitution.digest}: "
+                "open it with its own, or run vmstate init again if it was never used"
+            )
+        people = constitution.people
+        if ledger.drill is not None and constitution.document.drill is not None:
+            stand_ins = constitution.document.drill.stand_ins
+            people = people.with_stand_ins(stand_ins, ledger.drill.stand_ins)
+        self.constitution = constitution
+        self.ledger = ledger
+        self.clock: Clock = clock or SystemClock()
+        self._decider = Decider(constitution, origin=ledger.origin, people=people)
+        self._people = people
+        document = constitution.document
+        self._timed = tuple(sorted({*document.cooldown, *document.holds}))
+        self._listeners: list[Listener] = []
+
+    @classmethod
+    def open(
+        cls, constitution: Path | str, ledger: Path | str, *, clock: Clock | None = None
+    ) -> Self:
+        """Open a ledger that exists, under the constitution in a file. Costs the same however
+        much the ledger holds, and writes nothing.
+
+        Raises:
+            ConstitutionError: the constitution does not load.
+            LedgerNotFound, LedgerMismatch, LedgerUnavailable: see `Ledger.open`.
+        """
+        law = load_constitution(Path(constitution))
+        return cls(law, Ledger.open(Path(ledger)), clock=clock)
+
+    @classmethod
+    def create(
+        cls,
+        constitution: Constitution,
+        ledger: Path | str,
+        *,
+        clock: Clock | None = None,
+        origin: str | None = None,
+        drill: DrillMark | None = None,
+    ) -> Self:
+        """Make a ledger, its key and its first receipt; see `Ledger.create`."""
+        clock = clock or SystemClock()
+        made = Ledger.create(Path(ledger), constitution, clock.read(), origin=origin, drill=drill)
+        return cls(constitution, made, clock=clock)
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self.ledger.close()
+
+    # ---- asking -----------------------------------------------------------------------------
+
+    def submit(self, command: Command) -> Receipt:
+        """Decide `command` and record the decision; both happen, or neither.
+
+        Returns the receipt that answers it; `Receipt.raise_for_denial` turns a denial into an
+        exception for whoever wants one.
+
+        Raises:
+            LedgerUnavailable: nothing could be written, so nothing was decided.
+        """
+
+        def work(transaction: Transaction) -> tuple[Receipt, ...]:
+            now = self.clock.read()
+            decision = self._decide(transaction, command, now)
+            return tuple(transaction.append(entry, now) for entry in decision.entries)
+
+        receipts = self.ledger.transact(work)
+        self._announce(receipts)
+        return receipts[-1]
+
+    def escalate(self, principal: str, to: str, *, trigger: str, **fields: Any) -> Receipt:
+        """Ask for the profile `to`.
+
+        `fields` are those of `Escalate`: `reason`, `facts` (text, whole numbers or Decimals; a
+        float has no exact spelling), `ttl`, `request`, `approvals`, `attestations`,
+        `renew_parent`. Raises InputError if one of them has no form, and as `submit` does.
+        """
+        asked = {"principal": principal, "to": to, "trigger": trigger, **fields}
+        return self.submit(make_command(Escalate, asked))
+
+    def renew(self, principal: str, lease: str, **fields: Any) -> Receipt:
+        """Ask for a later deadline on the topmost lease; its rule decides again."""
+        return self.submit(make_command(Renew, {"principal": principal, "lease": lease, **fields}))
+
+    def release(
+        self, principal: str, lease: str, *, ending: str = "operator_release", reason: str = ""
+    ) -> Receipt:
+        """Give one's own lease back, by an ending that its holder may use."""
+        asked = {"principal": principal, "lease": lease, "ending": ending, "reason": reason}
+        return self.submit(make_command(Release, asked))
+
+    def revoke(
+        self,
+        actor: str,
+        lease: str,
+        *,
+        key: PrivateKey,
+        ending: str = "sovereign_revoke",
+        reason: str = "",
+    ) -> Receipt:
+        """End anybody's lease, as `actor`, who proves it with `key`."""
+        proof = self.sign_ending(actor, lease, key=key, ending=ending, reason=reason)
+        asked = {"principal": actor, "lease": lease, "ending": ending, "reason": reason}
+        return self.submit(make_command(Release, {**asked, "proof": proof}))
+
+    def prepare(
+        self,
+        principal: str,
+        to: str,
+        *,
+        trigger: str,
+        reason: str = "",
+        facts: Mapping[str, str] | None = None,
+        ttl: timedelta | None = None,
+        nonce: str | None = None,
+    ) -> Request:
+        """Write down what is to be asked, so that others can sign exactly that.
+
+        Raises:
+            InputError: a fact that can't be read, or a field without form.
+        """
+        asked = {"principal": principal, "to": to, "trigger": trigger, "reason": reason}
+        checked = make_command(Escalate, {**asked, "facts": dict(facts or {}), "ttl": ttl})
+        values, unread = read_facts(self.constitution.document.facts, checked.facts)
+        if unread:
+            raise InputError("; ".join(one.message for one in unread))
+        return Request(
+            principal=principal,
+            to=to,
+            trigger=trigger,
+            facts={name: spell(value) for name, value in values.items()},
+            reason=reason,
+            ttl_us=None if ttl is None else duration_us(ttl),
+            origin=self.ledger.origin,
+            constitution=self.constitution.digest,
+            nonce=nonce or new_nonce(),
+        )
+
+    def prepare_recovery(self, principal: str, *, reason: str = "") -> Request:
+        """Write down that the clock is to be declared right, for those who must approve it."""
+        checked = make_command(Recover, {"principal": principal, "reason": reason})
+        return Request(
+            principal=checked.principal,
+            to=None,
+            trigger=CLOCK_RECOVERY,
+            facts={},
+            reason=checked.reason,
+            ttl_us=None,
+            origin=self.ledger.origin,
+            constitution=self.constitution.digest,
+            nonce=new_nonce(),
+        )
+
+    def recover(
+        self, principal: str, *, request: Request, approvals: Iterable[Signed], reason: str = ""
+    ) -> Receipt:
+        """Declare on the record that the clock is right, with the approvals that this takes."""
+        asked = {"principal": principal, "reason": reason, "request": request}
+        return self.submit(make_command(Recover, {**asked, "approvals": tuple(approvals)}))
+
+    def sign_ending(
+        self, actor: str, lease: str, *, key: PrivateKey, ending: str, reason: str
+    ) -> Signed:
+        """A signed statement that `actor` ends `lease`; good for five minutes."""
+        make_command(
+            Release, {"principal": actor, "lease": lease, "ending": ending, "reason": reason}
+        )
+        statement = Ending(
+            by=actor,
+            origin=self.ledger.origin,
+            constitution=self.constitution.digest,
+            lease=lease,
+            ending=ending,
+            reason=reason,
+            expires_at=canonical.format_at(self.clock.read().wall + PROOF_FOR),
+            nonce=new_nonce(),
+        )
+        return sign(statement, key)
+
+    # ---- giving back ------------------------------------------------------------------------
+
+    def settle(self, principals: Iterable[str], *, via: str = SETTLE) -> tuple[Receipt, ...]:
+        """End what is overdue of these principals, in deadline order, in one transaction.
+
+        Leases are read again inside it: one that was ended or renewed meanwhile is left alone.
+        `via` is who came to do it: `scheduler`, `settle` or `start_up`.
+        """
+        names = tuple(dict.fromkeys(principals))
+
+        def work(transaction: Transaction) -> tuple[Receipt, ...]:
+            now = self.clock.read()
+            # The clock is spoken of once and first: what it says decides which leases are over.
+            state = transaction.state(names[0], Scope(self.constitution.baseline))
+            overdue = []
+            receipts = [transaction.append(e, now) for e in entries_about_the_clock(state, now)]
+            for name in names:
+                stack = transaction.stack(name, self.constitution.baseline)
+                overdue += list(stack.overdue(now))
+            receipts += [
+                transaction.append(expiry(one, now, via), now) for one in in_due_order(overdue)
+            ]
+            return tuple(receipts)
+
+        receipts = self.ledger.transact(work) if names else ()
+        self._announce(receipts)
+        return receipts
+
+    def due(self, *, limit: int) -> tuple[Due, ...]:
+        """Leases that are over and not yet recorded as ended, the first deadline first."""
+        with self.ledger.read() as snapshot:
+            return snapshot.due(self.clock.read(), limit)
+
+    def next_deadline(self) -> datetime | None:
+        """When the next open lease is over, on the wall as it reads now; None if none is open."""
+        with self.ledger.read() as snapshot:
+            return snapshot.next_deadline(self.clock.read())
+
+    # ---- reading: writes nothing ------------------------------------------------------------
+
+    def may(self, principal: str, what: str) -> bool:
+        """Whether `principal` may now do what the profile or act `what` takes.
+
+        An unknown name of either kind may nothing. Decided from the deadlines, on each call.
+        """
+        document = self.constitution.document
+        needed = what if what in document.profiles else None
+        if needed is None and what in document.acts:
+            needed = document.acts[what].profile
+        if needed is None or not self._people.knows(principal):
+            return False
+        with self.ledger.read() as snapshot:
+            stack = snapshot.stack(principal, self.constitution.baseline)
+            held = stack.profile(self.clock.read())
+        return self.constitution.includes(held, needed)
+
+    def standing(self, principal: str) -> Standing:
+        """Where `principal` stands now.
+
+        Raises:
+            UnknownPrincipal: nobody by that name is in any group or under [principals].
+        """
+        canonical.check_name(principal)
+        if not self._people.knows(principal):
+            raise UnknownPrincipal(self._decider.law.unknown_principal(principal).message)
+        with self.ledger.read() as snapshot:
+            return self._standing(snapshot, principal, self.clock.read())
+
+    def status(self) -> tuple[Standing, ...]:
+        """Everybody who stands above the baseline now, in the order of their oldest lease."""
+        with self.ledger.read() as snapshot:
+            now = self.clock.read()
+            names = dict.fromkeys(lease.principal for lease in snapshot.open_leases())
+            everybody = [self._standing(snapshot, name, now) for name in names]
+        return tuple(one for one in everybody if one.leases)
+
+    def why(self, command: Command) -> Explanation:
+        """What `command` would come to, decided the same way and not written."""
+        with self.ledger.read() as snapshot:
+            now = self.clock.read()
+            decision = self._decide(snapshot, command, now)
+            held = snapshot.stack(command.principal, self.constitution.baseline).profile(now)
+        to = command.to if isinstance(command, Escalate) else held
+        route = (
+            shortest_route(self._decider.law, command.principal, held, to)
+            if to in self.constitution.document.profiles
+            else ()
+        )
+        return Explanation(held, decision.answer, route)
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` with each receipt that this object writes, after its commit.
+
+        It can't hold up or undo what was decided; what it raises is logged.
+        """
+        self._listeners.append(listener)
+
+    # ---- inside -----------------------------------------------------------------------------
+
+    def _decide(self, snapshot: Snapshot, command: Command, now: Moment) -> Decision:
+        principal = command.principal
+        if isinstance(command, Release):
+            lease = snapshot.lease(command.lease)
+            principal = lease.principal if lease is not None else principal
+        scope = Scope(self.constitution.baseline, self._people.family(principal), self._timed)
+        state = snapshot.state(principal, scope, _statement_ids(command))
+        return self._decider.decide(state, command, now)
+
+    def _standing(self, snapshot: Snapshot, principal: str, now: Moment) -> Standing:
+        stack = snapshot.stack(principal, self.constitution.baseline)
+        return Standing(principal, stack.profile(now), stack.standing(now), now)
+
+    def _announce(self, receipts: Iterable[Receipt]) -> None:
+        for receipt in receipts:
+            for listener in self._listeners:
+                try:
+                    listener(receipt)
+                except Exception:
+                    log.exception("a listener failed on receipt %s", receipt.seq)
+
+
+def _statement_ids(command: Command) -> tuple[str, ...]:
+    signed: list[Signed] = []
+    request = None
+    match command:
+        case Release(proof=proof):
+            signed += [proof] if proof is not None else []
+        case Recover():
+            request, signed = command.request, list(command.approvals)
+        case Escalate() | Renew():
+            request = command.request
+            signed = [*command.approvals, *command.attestations]
+    ids = [one.statement.id for one in signed]
+    return (*ids, request.id) if request is not None else tuple(ids)

@@ -1,0 +1,224 @@
+"""Is a guard met? Each says all that is missing, and what can't be told is missing.
+
+A guard is called with a `Case` and returns the requirements that it does not meet, or nothing. It
+sees no clock, no ledger and no lease: whoever asks has worked out beforehand who approved, which
+facts hold and how much cool-down is left.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import Protocol
+
+from vmstate.canonical import format_decimal, format_duration
+from vmstate.constitution.document import Escalation, FactNeed, Needs
+from vmstate.constitution.facts import Value
+from vmstate.constitution.people import People
+from vmstate.constitution.unmet import Unmet
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What time itself forbids for now: cool-down left, or a hold that is spent."""
+
+    cooldown: timedelta = timedelta()
+    hold_left: timedelta | None = None
+
+
+NO_WAIT = Wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is known of one request when its guards are asked.
+
+    `faults` are requirements that no rule can do without and that are not met: facts that can't be
+    read or that nobody attested. `approvers` are people whose signatures were found good and who
+    are not the requester; `rejected` says why other signatures don't count. `waits` is keyed by
+    profile. `rule` pins the one rule that may answer, as a renewal does.
+    """
+
+    principal: str
+    people: People
+    reason: str = ""
+    facts: Mapping[str, Value] = field(default_factory=dict)
+    faults: tuple[Unmet, ...] = ()
+    approvers: tuple[str, ...] = ()
+    rejected: tuple[Unmet, ...] = ()
+    ttl: timedelta | None = None
+    waits: Mapping[str, Wait] = field(default_factory=dict)
+    rule: str | None = None
+
+
+class Guard(Protocol):
+    """Called with a case; yields nothing if it is met."""
+
+    def __call__(self, case: Case) -> tuple[Unmet, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RequesterGuard:
+    path: str
+    groups: tuple[str, ...]
+
+    def __call__(self, case: Case) -> tuple[Unmet, ...]:
+        if case.people.in_any(case.principal, self.groups):
+            return ()
+        groups = ", ".join(self.groups)
+        remedy = f"ask as somebody in {groups}"
+        return (Unmet(self.path, "requester", groups, case.principal, remedy),)
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonGuard:
+    path: str
+    min_length: int
+
+    def __call__(self, case: Case) -> tuple[Unmet, ...]:
+        length = len(case.reason.strip())
+        if length >= self.min_length:
+            return ()
+        required, given = f"{self.min_length} characters", f"{length} characters"
+        return (Unmet(self.path, "reason_short", required, given, "say why, in more words"),)
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalGuard:
+    """Distinct people; `Case.approvers` holds nobody who stands for the requester."""
+
+    path: str
+    count: int
+    groups: tuple[str, ...]
+
+    def __call__(self, case: Case) -> tuple[Unmet, ...]:
+        admitted = {a for a in case.approvers if case.people.in_any(a, self.groups)}
+        people = {case.people.person(name) for name in admitted}
+        if len(people) >= self.count:
+            return ()
+        groups = ", ".join(self.groups)
+        missing = Unmet(
+            self.path,
+            "approval_missing",
+            f"{self.count} of {groups}",
+            str(len(people)),
+            "prepare it with `vmstate request new`, have it signed with `vmstate sign`, "
+            "hand in --request and --approval",
+        )
+        strangers = (
+            Unmet(self.path, "approval_not_admitted", groups, name, f"ask somebody in {groups}")
+            for name in case.approvers
+            if name not in admitted
+        )
+        return (missing, *case.rejected, *strangers)
+
+
+@dataclass(frozen=True, slots=True)
+class FactGuard:
+    path: str
+    name: str
+    need: FactNeed
+
+    def __call__(self, case: Case) -> tuple[Unmet, ...]:
+        wanted = describe_fact_need(self.need)
+        if self.name not in case.facts:
+            if any(fault.rule == f'facts."{self.name}"' for fault in case.faults):
+                return ()  # it was stated, and why it doesn't count is said already
+            remedy = f"state it: --fact {self.name}=…"
+            return (Unmet(self.path, "fact_missing", wanted, self.name, remedy),)
+        value = case.facts[self.name]
+        if all(self._met(value)):
+            return ()
+        text = format_decimal(value) if isinstance(value, Decimal) else value
+        given = f"{self.name} is {text}"
+        return (Unmet(self.path, "fact_unmet", wanted, given, "another rule may allow it"),)
+
+    def _met(self, value: Value) -> Iterator[bool]:
+        need = self.need
+        if need.min is not None:
+            yield isinstance(value, Decimal) and value >= need.min
+        if need.max is not None:
+            yield isinstance(value, Decimal) and value <= need.max
+        if need.one_of is not None:
+            yield value in need.one_of
+        if need.not_in is not None:
+            yield value not in need.not_in
+
+
+def describe_fact_need(need: FactNeed) -> str:
+    """`at least 0.80`, `not informational`: as a person would say it."""
+    words = []
+    if need.min is not None:
+        words.append(f"at least {need.min}")
+    if need.max is not None:
+        words.append(f"at most {need.max}")
+    if need.one_of is not None:
+        words.append(f"one of {', '.join(need.one_of)}")
+    if need.not_in is not None:
+        words.append(f"not {' or '.join(need.not_in)}")
+    return " and ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeGuard:
+    """Cool-down, hold cap, and the time asked for."""
+
+    rule: str
+    to: str
+    ttl: timedelta
+
+    def __call__(self, case: Case) -> tuple[Unmet, ...]:
+        unmet = []
+        wait = case.waits.get(self.to, NO_WAIT)
+        if wait.cooldown:
+            left = format_duration(wait.cooldown)
+            given = f"{self.to} was left too short a time ago"
+            required = f"{left} more of cool-down" if left != "0s" else "less than a second more"
+            path = f"cooldown.{self.to}"
+            unmet.append(Unmet(path, "cooldown", required, given, f"ask again in {left}"))
+        if wait.hold_left is not None and wait.hold_left <= timedelta():
+            given = f"{self.to} has been held as long as it may be"
+            remedy = "let its cool-down pass"
+            unmet.append(Unmet(f"holds.{self.to}", "hold_spent", "no longer", given, remedy))
+        if case.ttl is not None and case.ttl > self.ttl:
+            most, given = format_duration(self.ttl), format_duration(case.ttl)
+            path = f"escalations.{self.rule}.ttl"
+            unmet.append(Unmet(path, "ttl_above_rule", most, given, f"ask for {most} or less"))
+        return tuple(unmet)
+
+
+@dataclass(frozen=True, slots=True)
+class FaultGuard:
+    """Hands on what is wrong with the case itself; every rule has one."""
+
+    def __call__(self, case: Case) -> tuple[Unmet, ...]:
+        return case.faults
+
+
+def guards_of(rule: str, escalation: Escalation) -> tuple[Guard, ...]:
+    """All guards of one escalation, in the order in which they are reported."""
+    needs, path = escalation.needs, f"escalations.{rule}.needs"
+    guards: list[Guard] = []
+    if needs.requester is not None:
+        guards.append(RequesterGuard(f"{path}.requester", needs.requester))
+    if needs.reason is not None:
+        guards.append(ReasonGuard(f"{path}.reason", needs.reason.min_length))
+    guards.append(FaultGuard())
+    guards += [FactGuard(f'{path}.facts."{n}"', n, need) for n, need in needs.facts.items()]
+    if needs.approval is not None:
+        approval = needs.approval
+        guards.append(ApprovalGuard(f"{path}.approval", approval.count, approval.of))
+    guards.append(TimeGuard(rule, escalation.to, escalation.ttl))
+    return tuple(guards)
+
+
+def describe_needs(needs: Needs) -> tuple[str, ...]:
+    """What a rule asks for beside who asks, a phrase for each guard."""
+    phrases = []
+    if needs.reason is not None:
+        phrases.append(f"a reason of {needs.reason.min_length} characters")
+    phrases += [f"{name} {describe_fact_need(need)}" for name, need in needs.facts.items()]
+    if needs.approval is not None:
+        approval = needs.approval
+        phrases.append(f"approval by {approval.count} of {', '.join(approval.of)}")
+    return tuple(phrases)

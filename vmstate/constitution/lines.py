@@ -1,0 +1,117 @@
+"""Which line of a TOML file a finding is about, and what the finding says.
+
+`tomllib` keeps no positions, so the text is scanned once more, and only when there is something to
+report: headers and keys at the start of a line. What stands inside an inline table or an array is
+found at the line where that value begins.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from pydantic_core import ErrorDetails
+
+from vmstate.constitution.facts import did_you_mean
+
+Place = tuple[str | int, ...]
+
+_KEY = r"""(?:"(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)"""
+_PATH = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+_HEADER = re.compile(rf"\s*\[(\[)?\s*({_PATH})\s*\]")
+_ASSIGNMENT = re.compile(rf"\s*({_PATH})\s*=\s*(.*)")
+_SCALARS = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*')
+_SEEN_CHARACTERS = 60  # of a wrong value, in a message
+
+
+def line_index(text: str) -> dict[Place, int]:
+    """Map each header and key, as a path, to its line number (the first is 1)."""
+    index: dict[Place, int] = {}
+    table: Place = ()
+    counts: dict[Place, int] = {}
+    closing, depth = "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if closing:
+            closing = "" if closing in line else closing
+            continue
+        if depth:
+            depth += _depth(line)
+            continue
+        if header := _HEADER.match(line):
+            table = _split(header[2])
+            if header[1]:
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
+            index.setdefault(table, number)
+        elif assignment := _ASSIGNMENT.match(line):
+            index.setdefault((*table, *_split(assignment[1])), number)
+            value = assignment[2]
+            closing = next(
+                (q for q in ('"""', "'''") if value.startswith(q) and value.count(q) == 1), ""
+            )
+            depth = 0 if closing else _depth(value)
+    return index
+
+
+def line_of(place: Place, index: Mapping[Place, int]) -> int:
+    """The line of `place`, or of the nearest thing around it that has one."""
+    for end in range(len(place), 0, -1):
+        if place[:end] in index:
+            return index[place[:end]]
+    # A header such as [escalations.x] stands for `escalations` as well.
+    below = (line for path, line in index.items() if path[:1] == place[:1])
+    return min(below, default=1)
+
+
+def spell_place(place: Sequence[str | int]) -> str:
+    """`escalations.phoenix_on_crisis.needs.facts."threat.id"`: as the file would write it."""
+    parts = (
+        part
+        if isinstance(part, str) and re.fullmatch(r"[A-Za-z0-9_-]+", part)
+        else f'"{part}"'
+        if isinstance(part, str)
+        else str(part)
+        for part in place
+    )
+    return ".".join(parts)
+
+
+def describe(error: ErrorDetails, known_keys: tuple[str, ...]) -> str:
+    """Say what pydantic found as: what was seen, what was needed, what to write."""
+    seen = _seen(error["input"])
+    match error["type"]:
+        case "missing":
+            return "is missing: add it"
+        case "extra_forbidden":
+            key = str(error["loc"][-1])
+            known = ", ".join(known_keys)
+            return f"unknown key{did_you_mean(key, known_keys)}: known here are {known}"
+        case "int_type":
+            return f"{seen} is not a whole number: write it without quotes or a point"
+        case "string_type":
+            return f"{seen} is not text: write it in quotes"
+        case "tuple_type":
+            return f"{seen} is not a list: write [{seen}]"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return f"{seen} is not a table"
+        case "too_short":
+            return "is an empty list: name at least one, or leave the key out"
+        case "literal_error":
+            return f"{seen} is not one of {error['ctx']['expected']}"
+        case "value_error":
+            return str(error["msg"]).removeprefix("Value error, ")
+        case _:
+            return f"{seen}: {error['msg']}"
+
+
+def _seen(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SEEN_CHARACTERS else f"{text[:_SEEN_CHARACTERS]}…"
+
+
+def _split(path: str) -> Place:
+    return tuple(key[1:-1] if key[0] in "\"'" else key for key in re.findall(_KEY, path))
+
+
+def _depth(line: str) -> int:
+    """How many more brackets a line opens than it closes, outside strings and comments."""
+    bare = _SCALARS.sub("", line)
+    return sum(bare.count(c) for c in "[{") - sum(bare.count(c) for c in "]}")

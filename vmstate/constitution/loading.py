@@ -1,0 +1,156 @@
+"""From TOML bytes to a constitution, or every mistake in it at once.
+
+    constitution.toml:51: escalations.guardian_on_threat.ttl: '15 minuts' is not a duration, …
+
+Reading goes file, syntax, shape, names; each stage reports everything it finds before the next is
+tried, because names can't be checked in a table that has no shape.
+
+The digest is SHA-256 over the canonical JSON of the parsed file: durations in microseconds,
+decimals in their shortest spelling, arrays in file order, and no default filled in, so that a
+release which adds a key does not change it.
+"""
+
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from vmstate import canonical
+from vmstate.canonical import Json
+from vmstate.clock import duration_us
+from vmstate.constitution.document import Document
+from vmstate.constitution.law import Constitution
+from vmstate.constitution.lines import Place, describe, line_index, line_of, spell_place
+from vmstate.constitution.names import find_mistakes
+from vmstate.errors import ConstitutionError, InputError
+from vmstate.signing import PublicKey
+
+FILE_BYTES = 1_048_576  # 50 profiles and 500 rules take a tenth of it
+_NAMED_TABLES = (
+    "groups principals profiles acts facts escalations cooldown holds endings invariants"
+)
+
+
+def load_constitution(path: Path) -> Constitution:
+    """Read the constitution in `path`.
+
+    Raises:
+        ConstitutionError: the file can't be read, or one line for each mistake in it.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        remedy = "give --constitution, or make one: vmstate init"
+        problem = f"{path}: cannot be read: {error.strerror}; {remedy}"
+        raise ConstitutionError((problem,)) from error
+    return read_constitution(data, name=str(path))
+
+
+def read_constitution(data: bytes, *, name: str = "constitution.toml") -> Constitution:
+    """Read a constitution from the bytes of its file; `name` is used in messages.
+
+    Raises:
+        ConstitutionError: one line for each mistake, `name:line: path: what, and what to write`.
+    """
+    parsed, text = _parse(data, name)
+    try:
+        document = Document.model_validate(parsed)
+    except ValidationError as error:
+        found = [(_place(e["loc"]), describe(e, _keys_at(e["loc"]))) for e in error.errors()]
+        raise ConstitutionError(_report(name, text, found)) from error
+    if mistakes := list(find_mistakes(document)):
+        raise ConstitutionError(_report(name, text, mistakes))
+    try:
+        form = canonical.encode(_normal(document))
+    except InputError as error:
+        raise ConstitutionError((f"{name}:1: {error}",)) from error
+    return Constitution(document=document, toml=data, canonical=form)
+
+
+def _parse(data: bytes, name: str) -> tuple[dict[str, object], str]:
+    if len(data) > FILE_BYTES:
+        problem = f"{name}: has {len(data):,} bytes, at most {FILE_BYTES:,} are read"
+        raise ConstitutionError((problem,))
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ConstitutionError((f"{name}: is not UTF-8 text: {error.reason}",)) from error
+    if not text.strip():
+        problem = f"{name}: is empty: write one to start from with vmstate init"
+        raise ConstitutionError((problem,))
+    try:
+        return tomllib.loads(text), text
+    except tomllib.TOMLDecodeError as error:
+        raise ConstitutionError((f"{name}: is not TOML: {error}",)) from error
+
+
+def _report(name: str, text: str, found: list[tuple[Place, str]]) -> tuple[str, ...]:
+    index = line_index(text)
+    located = sorted((line_of(place, index), spell_place(place), what) for place, what in found)
+    return tuple(f"{name}:{line}: {place}: {what}" for line, place, what in located)
+
+
+def _place(loc: tuple[int | str, ...]) -> Place:
+    return tuple(loc)
+
+
+def _keys_at(loc: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The keys that the table around `loc` may have."""
+    model: object = Document
+    for part in loc[:-1]:
+        model = _step(model, part)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return tuple(f.alias or n for n, f in model.model_fields.items())
+    return ()
+
+
+def _step(kind: object, part: int | str) -> object:
+    """The type found at `part` of a value of type `kind`, as far as tables go."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = {f.alias or n: f.annotation for n, f in kind.model_fields.items()}
+        return _table_in(fields.get(str(part)))
+    if typing.get_origin(kind) is dict:
+        return _table_in(typing.get_args(kind)[1])
+    return None
+
+
+def _table_in(annotation: object) -> object:
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        options = [a for a in typing.get_args(annotation) if a is not types.NoneType]
+        return options[0]
+    return annotation
+
+
+def _normal(value: object) -> Json:
+    """The value as canonical JSON, with only what the file says."""
+    for kind, spell in _SPELLINGS:
+        if isinstance(value, kind):
+            return spell(value)
+    raise TypeError(f"no canonical spelling for {type(value).__name__}")
+
+
+def _normal_table(table: BaseModel) -> Json:
+    return {key: _normal(value) for key, value in _said(table)}
+
+
+def _said(table: BaseModel) -> Iterator[tuple[str, object]]:
+    for name, field in type(table).model_fields.items():
+        if name in table.model_fields_set:
+            yield field.alias or name, getattr(table, name)
+
+
+_SPELLINGS: tuple[tuple[type, Callable[[typing.Any], Json]], ...] = (
+    (BaseModel, _normal_table),
+    (dict, lambda value: {str(key): _normal(item) for key, item in value.items()}),
+    (tuple, lambda value: [_normal(item) for item in value]),
+    (timedelta, duration_us),
+    (Decimal, canonical.format_decimal),
+    (PublicKey, str),
+    (int, int),
+    (str, str),
+)

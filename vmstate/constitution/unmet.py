@@ -1,0 +1,88 @@
+"""One requirement that was not met, and what it says to people.
+
+Law 7: every unmet requirement is reported, each with its rule, what was required, what was given
+and what would mend it. A receipt holds those five fields; the sentence follows from them, so that
+a stranger reading the receipt sees the same words that the caller saw. `malformed` is not `no`: it
+says that an answer could not be worked out, and it denies.
+"""
+
+from dataclasses import dataclass
+
+from vmstate.canonical import Json
+
+_SIGNED = {
+    "signature": "the {kind}'s signature by {given} does not verify",
+    "no_key": "{given} has no key to check the {kind} with",
+    "other_ledger": "the {kind} by {given} was signed for another ledger than {required}",
+    "other_constitution": "the {kind} by {given} was signed under another constitution",
+    "stale": "the {kind} by {given} is too old, it was good until {required}",
+    "early": "the {kind} by {given} is from the future",
+    "used": "the {kind} by {given} has been used already",
+    "other_subject": "the {kind} by {given} is for something else than {required}",
+    "own": "the {kind} by {given} does not count: they stand for the requester",
+    "not_admitted": "the {kind} by {given} does not count: they are not in {required}",
+    "repeated": "the {kind} by {given} counts once, they signed before",
+}
+_MESSAGES = {
+    "no_path": "No escalation path from {given}",
+    "already_held": "{required} is held already, the present profile is {given}",
+    "unknown_principal": "{given} is in no group and under no [principals]",
+    "unknown_profile": "{given} is not a profile",
+    "requester": "{given} is not in {required}",
+    "reason_short": "the reason has {given}, needs {required}",
+    "fact_missing": "{given} is not stated, needs {required}",
+    "fact_unmet": "{given}, needs {required}",
+    "fact_unknown": "{given} is not a fact of this constitution",
+    "fact_unattested": "{given} is stated on the requester's word, needs attestation by {required}",
+    "fact_differs": "{given}, but the attestation says {required}",
+    "malformed": "{given} can't be judged, needs {required}",
+    "approval_missing": "requires approval by {required}, has {given}",
+    "cooldown": "{given}, needs {required}",
+    "hold_spent": "{given}, may be held {required}",
+    "ttl_above_rule": "{given} was asked for, at most {required} may be had",
+    "clock_regression": "the clock reads {given}, which is before {required}",
+    "unknown_lease": "{given} is no live lease of the caller",
+    "not_top": "{given} is not the topmost lease, which is {required}",
+    "not_self": "{given} asks for {required}, and only oneself may be asked for",
+    "renewals_spent": "renewed {given}, may be renewed {required}",
+    "renewal_gains_nothing": "the lease lasts until {given}, renewed it would last {required}",
+    "ending_unknown": "{given} is not an ending of this constitution",
+    "ending_not_admitted": "{given} may not end a lease by {required}",
+    "request_differs": "the prepared request says {required}, the command says {given}",
+    "request_other_ledger": "the prepared request is for the ledger {given}, this is {required}",
+    "request_other_constitution": "the prepared request is under the constitution {given}",
+    "request_used": "the prepared request {given} has been used already",
+    "no_recovery": "the constitution has no [recovery]",
+    "no_regression": "the clock needs no recovery, it reads {given}",
+    **{
+        f"{kind}_{fault}": text.replace("{kind}", kind)
+        for kind in ("approval", "attestation", "ending")
+        for fault, text in _SIGNED.items()
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """`rule` is a path in the constitution, `code` for machines, `remedy` what to do about it."""
+
+    rule: str
+    code: str
+    required: str
+    given: str
+    remedy: str
+
+    @property
+    def message(self) -> str:
+        """What was seen and what was needed, as a sentence."""
+        return _MESSAGES[self.code].format(required=self.required, given=self.given)
+
+    def body(self) -> dict[str, Json]:
+        """The JSON object that a receipt holds."""
+        return {
+            "rule": self.rule,
+            "code": self.code,
+            "required": self.required,
+            "given": self.given,
+            "remedy": self.remedy,
+        }

@@ -1,0 +1,311 @@
+"""Deciding a climb or a renewal: who may, and until when it really lasts.
+
+Law 5: a lease is cut to what is left of the lease below it and of the hold cap, on both hands of
+the clock, and `clipped_by` says so. A renewal asks the same rule again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from vmstate.canonical import Json, format_at
+from vmstate.clock import Moment, duration_us
+from vmstate.constitution.document import Escalation
+from vmstate.constitution.facts import did_you_mean
+from vmstate.constitution.guards import Case, Wait
+from vmstate.constitution.unmet import Unmet
+from vmstate.decisions.command import Command, Escalate, Release, Renew
+from vmstate.decisions.decision import Entry, Grounds, State
+from vmstate.decisions.evidence import FactsHeard, Heard, hear_approvals, hear_facts, used_ids
+from vmstate.decisions.law import Law, request_faults, standing_faults
+from vmstate.leases.lease import Lease, LeaseStack, lease_id
+from vmstate.leases.watermark import later
+
+NO_RULE = "escalations"
+
+
+@dataclass(frozen=True, slots=True)
+class _Hearing:
+    """A command's evidence, and what is wrong with it whichever rule is asked."""
+
+    case: Case
+    facts: FactsHeard
+    approvals: Heard
+    unmet: tuple[Unmet, ...]
+
+
+def climb(law: Law, state: State, command: Escalate, now: Moment) -> tuple[Entry, ...]:
+    """One entry; two if the lease below is renewed in the same breath."""
+    before: tuple[Entry, ...] = ()
+    unmet: list[Unmet] = []
+    if command.renew_parent and state.stack.leases:
+        top = state.stack.leases[-1]
+        asked = Renew(
+            principal=command.principal, actor=command.actor, reason=command.reason, lease=top.id
+        )
+        renewal = renew(law, state, asked, now)
+        unmet += renewal.grounds.unmet
+        if renewal.renews is not None:
+            before = (renewal,)
+            leases = (*state.stack.leases[:-1], renewal.renews)
+            stack = replace(state.stack, leases=leases)
+            state = replace(state, stack=stack, next_seq=state.next_seq + 1)
+    held = state.stack.profile(now)
+    hearing = _hear(law, state, command, now, {"to": command.to, "trigger": command.trigger})
+    unmet += hearing.unmet
+    rule, verdict_unmet = _judge(law, held, command, hearing.case)
+    unmet += verdict_unmet
+    if rule is None or unmet:
+        # What a denied climb would have renewed stays as it was: the renewal is not written.
+        return (denial(state, command, unmet, now, rule=rule, hearing=hearing.facts),)
+    return (*before, _grant(law, state, command, rule, hearing, now))
+
+
+def renew(law: Law, state: State, command: Renew, now: Moment) -> Entry:
+    """Set a new deadline on the topmost lease, if its rule would grant it again."""
+    stack = state.stack
+    lease = next((one for one in stack.leases if one.id == command.lease), None)
+    if lease is None:
+        remedy = "name a live lease of your own: vmstate status"
+        unknown = Unmet(NO_RULE, "unknown_lease", "a live lease", command.lease, remedy)
+        unmet = [*standing_faults(law, command), unknown]
+        return denial(state, command, unmet, now, lease=command.lease)
+    table = law.document.escalations[lease.rule]
+    wanted = {"to": lease.profile, "trigger": lease.trigger}
+    hearing = _hear(law, state, command, now, wanted, pinned=lease)
+    unmet = [*hearing.unmet, *_renewal_faults(stack, lease, table)]
+    below = stack.below(lease)
+    verdict = law.machine.attempt(below, lease.profile, lease.trigger, hearing.case)
+    unmet += verdict.unmet
+    if not verdict.granted and verdict.rule is None:
+        remedy = "let the lease end: its rule is no longer in force"
+        unmet.append(_no_path(below, lease.profile, lease.trigger, remedy))
+    parent = stack.leases[-2] if len(stack.leases) > 1 else None
+    wait = hearing.case.waits[lease.profile]
+    length, clipped_by = _length(table, command.ttl, parent, wait, now)
+    if length <= lease.left(now) and not unmet:
+        until, then = format_at(lease.expires_at), format_at(now.wall + length)
+        remedy = "renew what it stands on first, or later" if clipped_by else "renew it later"
+        unmet.append(Unmet(NO_RULE, "renewal_gains_nothing", then, until, remedy))
+    if unmet:
+        return denial(
+            state, command, unmet, now, rule=lease.rule, hearing=hearing.facts, lease=lease.id
+        )
+    longer = replace(lease, deadline=later(now, length), renewals=lease.renewals + 1)
+    entry = _backed(law, command, hearing, longer, lease.rule, clipped_by)
+    return replace(
+        entry, type="lease_renewed", from_profile=below, to_profile=lease.profile, renews=longer
+    )
+
+
+def denial(
+    state: State,
+    command: Command,
+    unmet: list[Unmet],
+    now: Moment,
+    *,
+    rule: str | None = None,
+    hearing: FactsHeard | None = None,
+    lease: str | None = None,
+) -> Entry:
+    """A refusal: it names everything that was missing and changes nothing."""
+    grounds = Grounds(
+        rule or (unmet[0].rule if unmet else NO_RULE),
+        facts=hearing.stated if hearing else {},
+        unmet=tuple(dict.fromkeys(unmet)),
+    )
+    ttl = getattr(command, "ttl", None)
+    return Entry(
+        "auth_failure",
+        "denied",
+        grounds,
+        actor=command.asked_by,
+        principal=command.principal,
+        proof="host",
+        why=command.reason,
+        lease=lease,
+        trigger=command.trigger if isinstance(command, Escalate) else None,
+        ending=command.ending if isinstance(command, Release) else None,
+        from_profile=None if isinstance(command, Release) else state.stack.profile(now),
+        to_profile=command.to if isinstance(command, Escalate) else None,
+        ttl_requested_us=duration_us(ttl) if ttl else None,
+    )
+
+
+def _hear(
+    law: Law,
+    state: State,
+    command: Escalate | Renew,
+    now: Moment,
+    wanted: Mapping[str, str],
+    *,
+    pinned: Lease | None = None,
+) -> _Hearing:
+    at = law.setting(state, now, command.principal)
+    facts = hear_facts(command.facts, command.attestations, law.document.facts, at)
+    approvals = hear_approvals(command.approvals, command.request, at)
+    unmet = standing_faults(law, command)
+    if until := state.watermark.refuses_grants(now):
+        remedy = "set the clock right, or have it recovered: vmstate recover --clock"
+        code, given = "clock_regression", format_at(now.wall)
+        unmet.append(
+            Unmet("recovery", code, f"the newest receipt, {format_at(until)}", given, remedy)
+        )
+    if command.request is not None:
+        ttl = duration_us(command.ttl) if command.ttl else None
+        asked: dict[str, Json] = {**wanted, "facts": dict(facts.stated), "ttl_us": ttl}
+        unmet += request_faults(command.request, command, asked, at)
+    profile = wanted["to"]
+    case = Case(
+        principal=command.principal,
+        people=law.people,
+        reason=command.reason,
+        facts=facts.values,
+        faults=facts.faults,
+        approvers=approvals.approvers,
+        rejected=approvals.rejected,
+        ttl=command.ttl,
+        waits={profile: _wait(law, state, profile, now, renewing=pinned is not None)},
+        rule=pinned.rule if pinned else None,
+    )
+    return _Hearing(case, facts, approvals, tuple(unmet))
+
+
+def _judge(
+    law: Law, held: str, command: Escalate, case: Case
+) -> tuple[str | None, tuple[Unmet, ...]]:
+    profiles = law.document.profiles
+    if command.to not in profiles:
+        known = ", ".join(profiles)
+        remedy = f"name one of {known}{did_you_mean(command.to, profiles)}"
+        return None, (Unmet("profiles", "unknown_profile", known, command.to, remedy),)
+    if law.constitution.includes(held, command.to):
+        remedy = "renew the lease, or go on: it may be used"
+        return None, (Unmet(f"profiles.{command.to}", "already_held", command.to, held, remedy),)
+    verdict = law.machine.attempt(held, command.to, command.trigger, case)
+    if not verdict.granted and verdict.rule is None:
+        ways = [
+            f"{r.to} on {r.trigger}" for r in law.document.escalations.values() if r.from_ == held
+        ]
+        remedy = f"from {held} there are: {', '.join(dict.fromkeys(ways)) or 'none'}"
+        return None, (_no_path(held, command.to, command.trigger, remedy), *case.faults)
+    return verdict.rule, verdict.unmet
+
+
+def _no_path(held: str, to: str, trigger: str, remedy: str) -> Unmet:
+    given = f"{held} to {to} on {trigger}"
+    return Unmet(NO_RULE, "no_path", "an escalation that the constitution names", given, remedy)
+
+
+def _grant(
+    law: Law, state: State, command: Escalate, rule: str, hearing: _Hearing, now: Moment
+) -> Entry:
+    table = law.document.escalations[rule]
+    parent = state.stack.leases[-1] if state.stack.leases else None
+    length, clipped_by = _length(table, command.ttl, parent, hearing.case.waits[command.to], now)
+    lease = Lease(
+        seq=state.next_seq,
+        principal=command.principal,
+        profile=command.to,
+        rule=rule,
+        trigger=command.trigger,
+        parent=parent.id if parent else None,
+        granted=now,
+        deadline=later(now, length),
+    )
+    entry = _backed(law, command, hearing, lease, rule, clipped_by)
+    return replace(
+        entry,
+        type="profile_escalation",
+        from_profile=table.from_,
+        to_profile=command.to,
+        reversible=True,
+        opens=lease,
+    )
+
+
+def _backed(
+    law: Law,
+    command: Escalate | Renew,
+    hearing: _Hearing,
+    lease: Lease,
+    rule: str,
+    clipped_by: str | None,
+) -> Entry:
+    """What a grant and a renewal have in common: the evidence they rest on, each used up."""
+    needs = law.document.escalations[rule].needs
+    groups = needs.approval.of if needs.approval is not None else ()
+    approvals = tuple(s for s in hearing.approvals.counted if law.people.in_any(s.by, groups))
+    request = command.request
+    grounds = Grounds(
+        rule,
+        facts=hearing.facts.stated,
+        approvals=approvals,
+        attestations=hearing.facts.counted,
+        request=request.id if request is not None else None,
+    )
+    return Entry(
+        "",
+        "granted",
+        grounds,
+        actor=command.asked_by,
+        principal=command.principal,
+        proof="host",
+        why=command.reason,
+        lease=lease_id(lease.seq),
+        parent=lease.parent,
+        trigger=lease.trigger,
+        expires_at=lease.expires_at,
+        ttl_requested_us=duration_us(command.ttl) if command.ttl else None,
+        clipped_by=clipped_by,
+        detail={"request_nonce": request.nonce} if request is not None else None,
+        spends=tuple(used_ids((*approvals, *grounds.attestations), request)),
+    )
+
+
+def _length(
+    table: Escalation, asked: timedelta | None, parent: Lease | None, wait: Wait, now: Moment
+) -> tuple[timedelta, str | None]:
+    """How long the lease would really last, and what cut it if anything did."""
+    length, clipped_by = min(table.ttl, asked or table.ttl), None
+    if parent is not None and parent.left(now) < length:
+        length, clipped_by = parent.left(now), "parent"
+    if wait.hold_left is not None and wait.hold_left < length:
+        length, clipped_by = wait.hold_left, "hold"
+    return length, clipped_by
+
+
+def _wait(law: Law, state: State, profile: str, now: Moment, *, renewing: bool) -> Wait:
+    """What time forbids: cool-down since the profile was last left, and the hold under way.
+
+    Leases of one profile are one hold unless its cool-down passed between them (DESIGN 5).
+    """
+    cooldown = law.document.cooldown.get(profile, timedelta())
+    cap = law.document.holds.get(profile)
+    mark = state.watermark
+    leases = [lease for lease in state.record if lease.profile == profile]
+    past = [mark.since(lease.ended, now) for lease in leases if lease.ended is not None]
+    cooling = timedelta() if renewing else max(timedelta(), cooldown - min(past, default=cooldown))
+    start = now
+    for lease in sorted(leases, key=lambda one: one.seq, reverse=True):
+        if lease.ended is not None and mark.since(lease.ended, start) >= cooldown:
+            break
+        start = lease.granted
+    return Wait(cooling, None if cap is None else cap - mark.since(start, now))
+
+
+def _renewal_faults(stack: LeaseStack, lease: Lease, table: Escalation) -> list[Unmet]:
+    unmet = []
+    path = f"escalations.{lease.rule}.renewals"
+    top = stack.leases[-1]
+    if lease != top:
+        remedy = f"renew {top.id}, or release it first"
+        unmet.append(Unmet(path, "not_top", top.id, lease.id, remedy))
+    if lease.renewals >= table.renewals:
+        given, most = _times(lease.renewals), _times(table.renewals)
+        unmet.append(Unmet(path, "renewals_spent", most, given, "let it end, then ask anew"))
+    return unmet
+
+
+def _times(count: int) -> str:
+    return {0: "not at all", 1: "once"}.get(count, f"{count} times")

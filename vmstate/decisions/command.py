@@ -1,0 +1,140 @@
+"""What may be asked of the authority.
+
+A command is checked for its form when it is made: names, lengths, characters. What it asks for is
+judged later, and a refusal is a receipt; a command that has no form leaves none, because nobody
+could say what it asked for.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from vmstate import canonical
+from vmstate.errors import InputError
+from vmstate.signing import Request, Signed
+
+FACTS = 16  # and
+APPROVALS = 16  # and
+ATTESTATIONS = 4  # together fit a receipt of 65,535 bytes
+CLOCK_RECOVERY = "clock_recovery"  # the trigger of a request that no profile answers
+
+
+def _line(what: str, most_bytes: int) -> AfterValidator:
+    def checked(text: str) -> str:
+        try:
+            return canonical.check_text(text, what=what, most_bytes=most_bytes)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+
+    return AfterValidator(checked)
+
+
+def _name(what: str) -> AfterValidator:
+    def checked(text: str) -> str:
+        try:
+            return canonical.check_name(text, what=what)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+
+    return AfterValidator(checked)
+
+
+def _spell_fact(value: object) -> object:
+    """A fact is text; whole numbers and decimals are spelled out, floats have no exact spelling."""
+    if isinstance(value, bool | float):
+        raise ValueError(f"{value!r} is not exact: write it as text, such as '0.92'")  # noqa: TRY004
+    return canonical.format_decimal(Decimal(value)) if isinstance(value, int | Decimal) else value
+
+
+def _check_fact(text: str) -> str:
+    if len(text) > canonical.FACT_CHARACTERS:
+        most = canonical.FACT_CHARACTERS
+        raise ValueError(f"the fact has {len(text)} characters, at most {most} are allowed")
+    return text
+
+
+Principal = Annotated[str, _name("principal")]
+Word = Annotated[str, _name("name")]
+Reason = Annotated[str, _line("the reason", canonical.REASON_BYTES)]
+FactText = Annotated[
+    str, BeforeValidator(_spell_fact), _line("the fact", 4_096), AfterValidator(_check_fact)
+]
+Facts = Annotated[dict[Word, FactText], Field(max_length=FACTS)]
+Approvals = Annotated[tuple[Signed, ...], Field(max_length=APPROVALS)]
+Attestations = Annotated[tuple[Signed, ...], Field(max_length=ATTESTATIONS)]
+Ttl = Annotated[timedelta, Field(gt=timedelta())]
+
+
+class _Command(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True
+    )
+
+    principal: Principal
+    actor: Principal | None = None
+    reason: Reason = ""
+
+    @property
+    def asked_by(self) -> str:
+        """Who asks: the principal, unless somebody else is named."""
+        return self.actor or self.principal
+
+
+class _Backed(_Command):
+    """A command that evidence may stand behind."""
+
+    facts: Facts = {}
+    ttl: Ttl | None = None
+    request: Request | None = None
+    approvals: Approvals = ()
+    attestations: Attestations = ()
+
+
+class Escalate(_Backed):
+    """Climb to the profile `to`, for `ttl` at most."""
+
+    to: Word
+    trigger: Word
+    renew_parent: bool = False
+
+
+class Renew(_Backed):
+    """Have the rule of `lease` decided again, for a later deadline."""
+
+    lease: Word
+
+
+class Release(_Command):
+    """End `lease` by the ending named; `proof` is a signed ending where one is needed."""
+
+    lease: Word
+    ending: Word = "operator_release"
+    proof: Signed | None = None
+
+
+class Recover(_Command):
+    """Say on the record that the clock is right, although it reads earlier than the ledger."""
+
+    request: Request | None = None
+    approvals: Approvals = ()
+
+
+Command = Escalate | Renew | Release | Recover
+_Any = TypeVar("_Any", Escalate, Renew, Release, Recover)
+
+
+def make_command(kind: type[_Any], fields: Mapping[str, Any]) -> _Any:
+    """Return a command of `kind`.
+
+    Raises:
+        InputError: a field is missing, of the wrong form, too long or too many.
+    """
+    try:
+        return kind.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error

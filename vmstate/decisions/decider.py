@@ -1,0 +1,257 @@
+"""Decide a command. Pure: the same constitution, state, command and moment give the same answer.
+
+Law 4: settle first. Whatever of a principal is overdue ends before their command is looked at, in
+deadline order, so the receipts read the same whether the scheduler came before the command, after
+it, or not at all.
+
+Law 7: all unmet requirements are reported. Law 8: a denial is a value, an entry like any other.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from vmstate.canonical import Json, format_at
+from vmstate.clock import Moment, to_us
+from vmstate.constitution.document import HOLDER
+from vmstate.constitution.guards import ApprovalGuard, Case
+from vmstate.constitution.law import Constitution
+from vmstate.constitution.people import People
+from vmstate.constitution.unmet import Unmet
+from vmstate.decisions.climb import climb, denial, renew
+from vmstate.decisions.command import CLOCK_RECOVERY, Command, Escalate, Recover, Release, Renew
+from vmstate.decisions.decision import Decision, Entry, Grounds, State
+from vmstate.decisions.evidence import Setting, hear_approvals, hear_ending, used_ids
+from vmstate.decisions.law import Law, request_faults, standing_faults
+from vmstate.leases.lease import EXPIRED, PARENT_ENDED, Lease, Overdue
+
+SCHEDULER, SETTLE, START_UP = "scheduler", "settle", "start_up"
+
+
+class Decider:
+    """The constitution, the people and the ledger's origin, asked about one case at a time."""
+
+    def __init__(
+        self, constitution: Constitution, *, origin: str, people: People | None = None
+    ) -> None:
+        people = people or constitution.people
+        self.law = Law(constitution, origin, people, constitution.machine())
+
+    def settle(self, state: State, now: Moment, via: str) -> tuple[Entry, ...]:
+        """What `now` has brought about without anybody asking, in the order of its receipts.
+
+        `via` goes into the receipts as `ended_via`: who came to write them.
+        """
+        entries = list(clock_entries(state, now))
+        for entry in entries:
+            state = state_after(state, entry, now)
+        return (*entries, *(expiry(o, now, via) for o in in_due_order(state.stack.overdue(now))))
+
+    def decide(self, state: State, command: Command, now: Moment) -> Decision:
+        """Settle, then judge `command`; the last entry is its answer."""
+        entries = list(self.settle(state, now, SETTLE))
+        for entry in entries:
+            state = state_after(state, entry, now)
+        match command:
+            case Escalate():
+                entries += climb(self.law, state, command, now)
+            case Renew():
+                entries.append(renew(self.law, state, command, now))
+            case Release():
+                entries += _release(self.law, state, command, now)
+            case Recover():
+                entries.append(_recover(self.law, state, command, now))
+        return Decision(tuple(entries), now)
+
+
+def clock_entries(state: State, now: Moment) -> tuple[Entry, ...]:
+    """What has to be said about the clock before anything else is written at `now`."""
+    mark = state.watermark
+    step = mark.step_us(now)
+    if step is None or mark.newest is None:
+        return ()
+    grounds = Grounds("recovery")
+    if not mark.is_behind(now):
+        stepped: dict[str, Json] = {"kind": "step", "step_us": step}
+        return (Entry("clock_anomaly", "recorded", grounds, detail=stepped),)
+    newest = format_at(mark.newest.wall)
+    detail: dict[str, Json] = {"kind": "regression", "step_us": step, "newest": newest}
+    after = mark.after_regression(now, state.next_seq)
+    return (Entry("clock_anomaly", "recorded", grounds, detail=detail, watermark=after),)
+
+
+def in_due_order(overdue: Iterable[Overdue]) -> list[Overdue]:
+    """The first deadline first; at one instant the top of a stack before what it stands on."""
+    return sorted(overdue, key=lambda one: (one.due, -one.lease.seq))
+
+
+def expiry(overdue: Overdue, now: Moment, via: str) -> Entry:
+    """The end of a lease that time ended: no command, no actor."""
+    lease = overdue.lease
+    by_wall = lease.deadline.wall <= now.wall
+    late_us = to_us(now.wall) - to_us(lease.expires_at)
+    if lease.deadline.boot_id == now.boot_id:
+        late_us = max(late_us, now.boot_us - lease.deadline.boot_us)
+    timed_out = overdue.ending == EXPIRED
+    # The end in effect is the deadline. A lease lost to a clock has none that could be trusted.
+    ended = lease.deadline if timed_out else now
+    hand: dict[str, Json] = {"hand": "wall" if by_wall else "boot", "late_us": late_us}
+    return Entry(
+        "profile_deescalation",
+        "expired",
+        Grounds(f"endings.{EXPIRED}" if timed_out else "endings"),
+        principal=lease.principal,
+        due=lease.expires_at,
+        lease=lease.id,
+        parent=lease.parent,
+        trigger=lease.trigger,
+        ending=overdue.ending,
+        from_profile=lease.profile,
+        to_profile=overdue.below,
+        expires_at=lease.expires_at,
+        ended_via=via,
+        detail=hand if timed_out else None,
+        ends=replace(lease, ended=ended, ending=overdue.ending),
+    )
+
+
+def state_after(state: State, entry: Entry, now: Moment) -> State:
+    """The state once `entry` is written."""
+    mark = (entry.watermark or state.watermark).after_receipt(now)
+    stack = replace(state.stack, watermark=mark)
+    record = state.record
+    if entry.ends is not None:
+        stack = stack.after_end(entry.ends)
+        record = _recorded(record, entry.ends)
+    if entry.renews is not None:
+        stack = replace(stack, leases=(*stack.leases[:-1], entry.renews))
+        record = _recorded(record, entry.renews)
+    if entry.opens is not None:
+        stack = replace(stack, leases=(*stack.leases, entry.opens))
+        record = (*record, entry.opens)
+    return replace(state, stack=stack, record=record, next_seq=state.next_seq + 1)
+
+
+def _recorded(record: tuple[Lease, ...], lease: Lease) -> tuple[Lease, ...]:
+    return (*(other for other in record if other.seq != lease.seq), lease)
+
+
+def _release(law: Law, state: State, command: Release, now: Moment) -> tuple[Entry, ...]:
+    """End a lease, and with it what stands above it; or say why not.
+
+    Somebody else's lease gives the same answer as one that does not exist, unless the caller has
+    proven to be somebody who may end it.
+    """
+    actor, ending = command.asked_by, command.ending
+    table = law.document.endings.get(ending)
+    unmet: list[Unmet] = []
+    if table is None or table.by is None:
+        known = ", ".join(n for n, t in law.document.endings.items() if t.by is not None)
+        remedy = f"name one of {known}"
+        unmet.append(Unmet("endings", "ending_unknown", known, ending, remedy))
+    if not law.people.knows(actor):
+        unmet.append(law.unknown_principal(actor))
+    proven = False
+    if command.proof is not None:
+        at = law.setting(state, now, actor)
+        fault = hear_ending(command.proof, actor, command.lease, ending, at)
+        unmet += [fault] if fault else []
+        proven = fault is None
+    lease = next((one for one in state.stack.leases if one.id == command.lease), None)
+    by = table.by if table is not None and table.by is not None else ()
+    groups = tuple(group for group in by if group != HOLDER)
+    admitted = proven and law.people.in_any(actor, groups)
+    own = lease is not None and lease.principal == actor
+    if lease is None or not (own or admitted):
+        remedy = "name a live lease of your own; another's takes a signature: --key"
+        unmet.append(Unmet("endings", "unknown_lease", "a live lease", command.lease, remedy))
+    elif table is not None and not admitted and HOLDER not in by:
+        remedy = f"have it signed by somebody in {', '.join(groups)}: --as NAME --key FILE"
+        unmet.append(Unmet(f"endings.{ending}.by", "ending_not_admitted", ending, actor, remedy))
+    if unmet or lease is None or table is None:
+        return (denial(state, command, unmet, now, lease=command.lease),)
+    grounds = Grounds(
+        f"endings.{ending}", approvals=(command.proof,) if proven and command.proof else ()
+    )
+    first = state.stack.leases[0] if table.to == "baseline" else lease
+    lowest = state.stack.leases.index(first)
+    entries = []
+    for above in reversed(state.stack.leases[lowest:]):
+        # A fall to the baseline names its ending on every rung; else what stood above just falls.
+        named = above == lease or table.to == "baseline"
+        entries.append(
+            _ended(state, above, ending if named else PARENT_ENDED, command, grounds, now)
+        )
+    spends = tuple(used_ids(grounds.approvals, None))
+    return (*entries[:-1], replace(entries[-1], spends=spends))
+
+
+def _ended(
+    state: State, lease: Lease, ending: str, command: Release, grounds: Grounds, now: Moment
+) -> Entry:
+    return Entry(
+        "profile_deescalation",
+        "reverted",
+        grounds,
+        actor=command.asked_by,
+        principal=lease.principal,
+        proof="key" if grounds.approvals else "host",
+        why=command.reason,
+        lease=lease.id,
+        parent=lease.parent,
+        trigger=lease.trigger,
+        ending=ending,
+        from_profile=lease.profile,
+        to_profile=state.stack.below(lease),
+        expires_at=lease.expires_at,
+        ends=replace(lease, ended=now, ending=ending),
+    )
+
+
+def _recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
+    """Let grants go on although the clock reads earlier than the ledger, if approvals say so."""
+    unmet = standing_faults(law, command)
+    until = state.watermark.refuses_grants(now)
+    if until is None:
+        remedy = "nothing to do"
+        given = format_at(now.wall)
+        unmet.append(Unmet("recovery", "no_regression", "a clock in the past", given, remedy))
+    table = law.document.recovery
+    at: Setting = law.setting(state, now, command.principal)
+    heard = hear_approvals(command.approvals, command.request, at)
+    if table is None:
+        remedy = "set the clock right, or wait"
+        unmet.append(Unmet("recovery", "no_recovery", "[recovery]", "no such table", remedy))
+    else:
+        need = table.needs.approval
+        guard = ApprovalGuard("recovery.needs.approval", need.count, need.of)
+        case = Case(
+            command.principal, law.people, approvers=heard.approvers, rejected=heard.rejected
+        )
+        unmet += guard(case)
+    if command.request is not None:
+        wanted: dict[str, Json] = {
+            "to": None,
+            "trigger": CLOCK_RECOVERY,
+            "facts": {},
+            "ttl_us": None,
+        }
+        unmet += request_faults(command.request, command, wanted, at)
+    if unmet or until is None:
+        return denial(state, command, unmet, now)
+    return Entry(
+        "recovery",
+        "recorded",
+        Grounds("recovery", approvals=heard.counted),
+        actor=command.asked_by,
+        principal=command.principal,
+        proof="host",
+        why=command.reason,
+        trigger=CLOCK_RECOVERY,
+        detail={"kind": "clock", "held_until": format_at(until), **_nonce(command)},
+        spends=tuple(used_ids(heard.counted, command.request)),
+        watermark=state.watermark.after_recovery(now),
+    )
+
+
+def _nonce(command: Recover) -> dict[str, str]:
+    return {"request_nonce": command.request.nonce} if command.request is not None else {}

@@ -1,0 +1,222 @@
+"""Which signatures count, and why the others do not.
+
+Law 9: no one approves their own request, nor does anyone who stands for them; a statement counts
+once, for one ledger, one law, one request. There is no path on which a name alone counts: every
+name here is taken from a statement whose signature verified against the key that the constitution,
+or a drill, gives that name.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from vmstate.canonical import format_duration, parse_at
+from vmstate.clock import Moment
+from vmstate.constitution.document import Fact
+from vmstate.constitution.facts import Value, read_facts, spell
+from vmstate.constitution.people import People
+from vmstate.constitution.unmet import Unmet
+from vmstate.signing import Approval, Attestation, Ending, Request, Signed
+
+SKEW_FOR = timedelta(seconds=5)  # how far ahead of ours a sensor's clock may be
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where and when a statement would have to count, and for whom."""
+
+    origin: str
+    constitution: str
+    people: People
+    now: Moment
+    used: frozenset[str]
+    principal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the approvals handed in amount to: who approved, on which statements, who did not."""
+
+    approvers: tuple[str, ...] = ()
+    counted: tuple[Signed, ...] = ()
+    rejected: tuple[Unmet, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FactsHeard:
+    """The facts that hold, and what is wrong with the others."""
+
+    values: Mapping[str, Value]
+    stated: Mapping[str, str]
+    counted: tuple[Signed, ...]
+    faults: tuple[Unmet, ...]
+
+
+def hear_approvals(approvals: Iterable[Signed], request: Request | None, at: Setting) -> Heard:
+    """Sort `approvals` into those that count for `request` and those that do not."""
+    counted: list[Signed] = []
+    rejected: list[Unmet] = []
+    people: set[str] = set()
+    for signed in approvals:
+        statement = signed.statement
+        fault = _basic_fault(signed, "approval", at)
+        if fault is None and isinstance(statement, Approval):
+            fault = _approval_fault(statement, request, people, at)
+        elif fault is None:
+            fault = _fault(signed, "approval", "other_subject", "an approval")
+        if fault is None:
+            people.add(at.people.person(signed.by))
+            counted.append(signed)
+        else:
+            rejected.append(fault)
+    approvers = tuple(signed.by for signed in counted)
+    return Heard(approvers, tuple(counted), tuple(rejected))
+
+
+def hear_ending(proof: Signed, actor: str, lease: str, ending: str, at: Setting) -> Unmet | None:
+    """Why `proof` does not show that `actor` ends `lease` so, or None if it does."""
+    fault = _basic_fault(proof, "ending", at)
+    statement = proof.statement
+    if fault is not None:
+        return fault
+    if not isinstance(statement, Ending):
+        return _fault(proof, "ending", "other_subject", "an ending")
+    if at.now.wall >= parse_at(statement.expires_at):
+        return _fault(proof, "ending", "stale", statement.expires_at)
+    if (statement.by, statement.lease, statement.ending) != (actor, lease, ending):
+        return _fault(proof, "ending", "other_subject", f"{actor} ending {lease} by {ending}")
+    return None
+
+
+def hear_facts(
+    stated: Mapping[str, str],
+    attestations: Iterable[Signed],
+    declared: Mapping[str, Fact],
+    at: Setting,
+) -> FactsHeard:
+    """Join what the requester states with what others attest; neither may contradict the other."""
+    faults: list[Unmet] = []
+    counted: list[Signed] = []
+    attested: dict[str, str] = {}
+    for signed in attestations:
+        fault = _basic_fault(signed, "attestation", at)
+        statement = signed.statement
+        if fault is None and isinstance(statement, Attestation):
+            fault = _attestation_fault(statement, declared, at)
+            if fault is None:
+                attested |= statement.facts
+                counted.append(signed)
+        elif fault is None:
+            fault = _fault(signed, "attestation", "other_subject", "an attestation")
+        if fault is not None:
+            faults.append(fault)
+    joined = {**attested, **stated}
+    values, unread = read_facts(declared, joined)
+    faults += unread
+    sure = dict(read_facts(declared, attested)[0])
+    for name in list(values):
+        if unsure := _unsure(name, values[name], sure, declared[name]):
+            faults.append(unsure)
+            del values[name]
+    spelled = {**joined, **{name: spell(value) for name, value in values.items()}}
+    return FactsHeard(values, spelled, tuple(counted), tuple(faults))
+
+
+def _unsure(name: str, value: Value, sure: Mapping[str, Value], fact: Fact) -> Unmet | None:
+    rule = f'facts."{name}"'
+    if name in sure:
+        if sure[name] == value:
+            return None
+        given = f"{name} = {spell(value)} is stated"
+        remedy = "state what was attested, or leave it out"
+        return Unmet(rule, "fact_differs", spell(sure[name]), given, remedy)
+    if fact.attested_by is None:
+        return None
+    remedy = f"hand in an --attestation signed by one of {fact.attested_by}"
+    return Unmet(rule, "fact_unattested", fact.attested_by, name, remedy)
+
+
+def _approval_fault(
+    statement: Approval, request: Request | None, people: set[str], at: Setting
+) -> Unmet | None:
+    by = statement.by
+    if request is None or statement.request != request.id:
+        subject = "this request" if request is not None else "a request handed in (--request)"
+        return _about(by, "approval", "other_subject", subject)
+    if at.now.wall >= parse_at(statement.expires_at):
+        return _about(by, "approval", "stale", statement.expires_at)
+    person = at.people.person(by)
+    if person == at.people.person(at.principal):
+        return _about(by, "approval", "own", "somebody else")
+    if person in people:
+        return _about(by, "approval", "repeated", "different people")
+    return None
+
+
+def _attestation_fault(
+    statement: Attestation, declared: Mapping[str, Fact], at: Setting
+) -> Unmet | None:
+    by = statement.by
+    if statement.principal != at.principal:
+        return _about(by, "attestation", "other_subject", at.principal)
+    if at.people.person(by) == at.people.person(at.principal):
+        return _about(by, "attestation", "own", "somebody else")
+    known = [declared[name] for name in statement.facts if name in declared]
+    groups = sorted({fact.attested_by for fact in known if fact.attested_by is not None})
+    for group in groups:
+        if not at.people.in_any(by, (group,)):
+            return _about(by, "attestation", "not_admitted", group)
+    seen_at = parse_at(statement.at)
+    if seen_at > at.now.wall + SKEW_FOR:
+        return _about(by, "attestation", "early", f"at most {format_duration(SKEW_FOR)} ahead")
+    ages = [fact.max_age for fact in known if fact.max_age is not None]
+    if ages and at.now.wall - seen_at > min(ages):
+        return _about(by, "attestation", "stale", f"{format_duration(min(ages))} after it was made")
+    return None
+
+
+def _basic_fault(signed: Signed, kind: str, at: Setting) -> Unmet | None:
+    """What is wrong with any statement, before asking what it says."""
+    key = at.people.keys.get(signed.by)
+    if key is None:
+        return _fault(signed, kind, "no_key", "a key under [principals]")
+    if not signed.verifies(key):
+        return _fault(signed, kind, "signature", f"a signature by {key}")
+    statement = signed.statement
+    if statement.origin != at.origin:
+        return _fault(signed, kind, "other_ledger", at.origin)
+    if statement.constitution != at.constitution:
+        return _fault(signed, kind, "other_constitution", at.constitution)
+    if statement.id in at.used:
+        return _fault(signed, kind, "used", "a fresh statement")
+    return None
+
+
+def _fault(signed: Signed, kind: str, fault: str, required: str) -> Unmet:
+    return _about(signed.by, kind, fault, required)
+
+
+def _about(by: str, kind: str, fault: str, required: str) -> Unmet:
+    return Unmet(f'principals."{by}"', f"{kind}_{fault}", required, by, _REMEDIES[fault])
+
+
+_REMEDIES = {
+    "signature": "sign it again with the key that the constitution names",
+    "no_key": "add the key under [principals], see vmstate keys new",
+    "other_ledger": "sign for this ledger: its origin is in vmstate status",
+    "other_constitution": "sign again under the constitution in force",
+    "stale": "sign it again",
+    "early": "set the signer's clock",
+    "used": "prepare and sign a new one",
+    "other_subject": "sign for exactly what is asked",
+    "own": "have somebody else sign",
+    "not_admitted": "have somebody sign whom the rule names",
+    "repeated": "have another person sign",
+}
+
+
+def used_ids(statements: Iterable[Signed], request: Request | None) -> Iterator[str]:
+    """The ids that count as used once a decision rests on them."""
+    yield from (signed.statement.id for signed in statements)
+    if request is not None:
+        yield request.id

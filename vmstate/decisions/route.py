@@ -1,0 +1,50 @@
+"""The shortest lawful way up, for somebody who was refused or is only asking."""
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import timedelta
+
+from vmstate.constitution.guards import Case, RequesterGuard, describe_needs
+from vmstate.decisions.law import Law
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One escalation on the way: by which rule, for how long at most, and what it asks for."""
+
+    rule: str
+    from_profile: str
+    to_profile: str
+    trigger: str
+    ttl: timedelta
+    needs: tuple[str, ...]
+
+
+def shortest_route(law: Law, principal: str, held: str, to: str) -> tuple[Rung, ...]:
+    """The fewest rungs from `held` to `to` by rules that `principal` may ever use.
+
+    Of rules between the same profiles the one that asks for least comes first. Empty if there is
+    no way, or none is needed.
+    """
+    ways: dict[str, tuple[Rung, ...]] = {held: ()}
+    waiting = deque([held])
+    while waiting and to not in ways:
+        here = waiting.popleft()
+        for rung in _rungs_from(law, principal, here):
+            if rung.to_profile not in ways:
+                ways[rung.to_profile] = (*ways[here], rung)
+                waiting.append(rung.to_profile)
+    return ways.get(to, ())
+
+
+def _rungs_from(law: Law, principal: str, held: str) -> list[Rung]:
+    case = Case(principal, law.people)
+    rungs = []
+    for rule, table in law.document.escalations.items():
+        requester = table.needs.requester
+        if table.from_ != held:
+            continue
+        if requester is None or not RequesterGuard("", requester)(case):
+            needs = describe_needs(table.needs)
+            rungs.append(Rung(rule, held, table.to, table.trigger, table.ttl, needs))
+    return sorted(rungs, key=lambda rung: (len(rung.needs), rung.rule))

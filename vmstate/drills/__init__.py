@@ -1,0 +1,1 @@
+"""Drills prove it: the real engine on time that the drill moves."""

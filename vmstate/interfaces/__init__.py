@@ -1,0 +1,1 @@
+"""Interfaces let people and programs in. Nothing imports an interface."""

@@ -1,0 +1,1 @@
+"""Leases say who holds what, and until when."""

@@ -1,0 +1,130 @@
+"""Who holds what, and until when.
+
+Law 3: a lease is live in `[granted_at, expires_at)`, decided when read. It has that deadline on
+both hands of the clock, and whichever passes first ends it.
+
+Law 5: a principal's leases are a stack. Each was taken from the profile below it and cut to the
+end of the lease below it; a lease ends with its parent.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from vmstate.clock import Moment
+from vmstate.leases.watermark import Watermark
+
+EXPIRED = "timeout_expired"
+PARENT_ENDED = "parent_ended"
+CLOCK_REGRESSION = "clock_regression"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One rung, held by `principal`.
+
+    `seq` is the number of the receipt that granted it: the fencing token for whoever acts on it.
+    `deadline` is its end on both hands, absolute; the boot hand means something in that boot only.
+    `ended` is the effective end (the deadline for a time-out), `ending` why, both None while open.
+    """
+
+    seq: int
+    principal: str
+    profile: str
+    rule: str
+    trigger: str
+    parent: str | None
+    granted: Moment
+    deadline: Moment
+    renewals: int = 0
+    ended: Moment | None = None
+    ending: str | None = None
+
+    @property
+    def id(self) -> str:
+        return lease_id(self.seq)
+
+    @property
+    def granted_at(self) -> datetime:
+        return self.granted.wall
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.deadline.wall
+
+    def left(self, now: Moment) -> timedelta:
+        """How long it still lasts by the hand that ends it first; none or less if it is over."""
+        by_wall = self.deadline.wall - now.wall
+        if self.deadline.boot_id != now.boot_id:
+            return by_wall
+        return min(by_wall, timedelta(microseconds=self.deadline.boot_us - now.boot_us))
+
+
+def lease_id(seq: int) -> str:
+    """The id of the lease that receipt `seq` granted."""
+    return f"lease-{seq}"
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A lease that is over and not yet recorded as ended."""
+
+    lease: Lease
+    ending: str
+    below: str
+
+    @property
+    def due(self) -> datetime:
+        return self.lease.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseStack:
+    """The open leases of one principal, the lowest first."""
+
+    baseline: str
+    watermark: Watermark
+    leases: tuple[Lease, ...] = ()
+
+    def standing(self, now: Moment) -> tuple[Lease, ...]:
+        """The leases that are live at `now`: up to the first that is not, and none above it."""
+        held: list[Lease] = []
+        for lease in self.leases:
+            if self._is_over(lease, now):
+                break
+            held.append(lease)
+        return tuple(held)
+
+    def profile(self, now: Moment) -> str:
+        """The profile held at `now`."""
+        standing = self.standing(now)
+        return standing[-1].profile if standing else self.baseline
+
+    def overdue(self, now: Moment) -> Iterator[Overdue]:
+        """What has ended by `now` without a receipt, the top of the stack first."""
+        standing = len(self.standing(now))
+        for depth in range(len(self.leases) - 1, standing - 1, -1):
+            lease = self.leases[depth]
+            below = self.leases[depth - 1].profile if depth else self.baseline
+            yield Overdue(lease, self._ending_of(lease, now), below)
+
+    def after_end(self, lease: Lease) -> "LeaseStack":
+        """The stack without `lease`."""
+        kept = tuple(other for other in self.leases if other.seq != lease.seq)
+        return LeaseStack(self.baseline, self.watermark, kept)
+
+    def below(self, lease: Lease) -> str:
+        """The profile that is left when `lease` ends."""
+        depth = self.leases.index(lease)
+        return self.leases[depth - 1].profile if depth else self.baseline
+
+    def _is_over(self, lease: Lease, now: Moment) -> bool:
+        voided = self.watermark.voids(lease.seq, lease.granted.boot_id, now)
+        return voided or lease.left(now) <= timedelta()
+
+    def _ending_of(self, lease: Lease, now: Moment) -> str:
+        if lease.left(now) <= timedelta():
+            return EXPIRED
+        if self._is_over(lease, now):
+            return CLOCK_REGRESSION
+        return PARENT_ENDED

@@ -1,0 +1,102 @@
+"""What a ledger last knew of time, and what a clock that disagrees has lost.
+
+Law 11: a clock stepped back revives nothing. Within one boot the boot hand can't be stepped, so
+each lease's second deadline is enough. After a reboot only the wall is left; if it reads earlier
+than the newest receipt, nobody can tell how long a lease of an earlier boot has run. Those leases
+have ended, and nothing is granted until the wall has passed that receipt or a recovery says
+otherwise on the record.
+
+The present moment is never pulled forward to a time once seen: a bogus future must not stick.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from vmstate.clock import Moment, duration_us, to_us
+
+BEHIND_FOR = timedelta(seconds=1)  # a real-time clock kept by a battery has whole seconds
+STEP_US = 2_000_000  # a time server slews what is less, on both hands alike
+
+
+def elapsed(earlier: Moment, later: Moment) -> timedelta:
+    """How much time passed between two moments; never less than none.
+
+    Within one boot the boot hand says it; across boots the wall is all there is.
+    """
+    if earlier.boot_id == later.boot_id:
+        return timedelta(microseconds=max(0, later.boot_us - earlier.boot_us))
+    return max(timedelta(), later.wall - earlier.wall)
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """`newest` is when the newest receipt was written; None in a ledger that is being made.
+
+    Leases whose grant has a `seq` below `voided_below` ended, unless granted in `voided_except`.
+    `held_until` is the wall time before which nothing is granted, `recovered` when that was lifted.
+    """
+
+    newest: Moment | None = None
+    voided_below: int = 0
+    voided_except: str = ""
+    held_until: datetime | None = None
+    recovered: Moment | None = None
+
+    def is_behind(self, now: Moment) -> bool:
+        """Whether `now` is in a new boot and reads earlier than the newest receipt."""
+        newest = self.newest
+        return (
+            newest is not None
+            and newest.boot_id != now.boot_id
+            and now.wall < newest.wall - BEHIND_FOR
+        )
+
+    def voids(self, seq: int, boot_id: str, now: Moment) -> bool:
+        """Whether a lease granted by receipt `seq` in that boot was lost to a clock in the past."""
+        lost = seq < self.voided_below and boot_id != self.voided_except
+        return lost or (boot_id != now.boot_id and self.is_behind(now))
+
+    def refuses_grants(self, now: Moment) -> datetime | None:
+        """The wall time that must pass before anything is granted, or None."""
+        if self.is_behind(now) and self.newest is not None:
+            return self.newest.wall
+        if self.held_until is not None and now.wall < self.held_until:
+            return self.held_until
+        return None
+
+    def step_us(self, now: Moment) -> int | None:
+        """How far the wall was stepped since the newest receipt, if it was; else None."""
+        newest = self.newest
+        if newest is None:
+            return None
+        step = to_us(now.wall) - to_us(newest.wall)
+        if newest.boot_id == now.boot_id:
+            step -= now.boot_us - newest.boot_us
+            stepped = abs(step) > STEP_US or now.wall < newest.wall
+        else:
+            stepped = now.wall < newest.wall
+        return step if stepped else None
+
+    def after_regression(self, now: Moment, seq: int) -> "Watermark":
+        """The mark once receipt `seq` has put a clock in the past on the record."""
+        held = self.refuses_grants(now)
+        return replace(self, voided_below=seq, voided_except=now.boot_id, held_until=held)
+
+    def after_recovery(self, now: Moment) -> "Watermark":
+        """The mark once a recovery has said that `now` is right."""
+        return replace(self, held_until=None, recovered=now)
+
+    def after_receipt(self, now: Moment) -> "Watermark":
+        """The mark once something was written at `now`."""
+        return replace(self, newest=now)
+
+    def since(self, then: Moment, now: Moment) -> timedelta:
+        """`elapsed`, for waits: a `then` from a bogus future counts from the recovery after it."""
+        if then.boot_id != now.boot_id and then.wall > now.wall and self.recovered is not None:
+            then = self.recovered
+        return elapsed(then, now)
+
+
+def later(moment: Moment, by: timedelta) -> Moment:
+    """The moment `by` after `moment`, on both hands."""
+    return Moment(moment.wall + by, moment.boot_id, moment.boot_us + duration_us(by))

@@ -1,0 +1,270 @@
+"""A receipt: one decision, when it fell and under which law, as canonical bytes.
+
+Law 12: receipts never change; mending a mistake is another receipt. Every key is always present:
+
+    {"at":"2026-01-01T12:00:00.000000Z","authority":{"approvals":[],"attestations":[],
+     "constitution":"sha256:…","facts":{},"rule":"operator_on_request","unmet":[]},"clock":"system",
+     "cost":[],"drill":null,"due":null,"node":"vaultmesh/1f2e3d4c","outcome":"granted",
+     "proofs":{"tem_context_hash":"sha256:…"},"reverses":null,"reversible":true,"scroll":"identity",
+     "scroll_prev":null,"scroll_seq":0,"seq":1,"type":"profile_escalation","v":1,
+     "what":{"act":null,"clipped_by":null,"detail":null,"ended_via":null,"ending":null,
+     "expires_at":"2026-01-01T13:00:00.000000Z","from":"observer","lease":"lease-1","parent":null,
+     "result":null,"setup":false,"to":"operator","trigger":"operator_request",
+     "ttl_requested_us":null},"who":{"actor":"did:vm:agent:7","principal":"did:vm:agent:7",
+     "proof":"host"},"why":"look at ticket 4711"}
+
+A receipt's id is `sha256:` and the hexadecimal RFC 6962 leaf hash of these bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Self
+
+from vmstate import canonical
+from vmstate.canonical import Json
+from vmstate.constitution.unmet import Unmet
+from vmstate.decisions.decision import Entry
+from vmstate.errors import Denied, InputError, TamperError
+from vmstate.ledger.merkle import leaf_hash
+
+RECEIPT_BYTES = 65_535  # an entry bundle of C2SP tlog-tiles gives a leaf a 16-bit length
+SCROLL_OF = {
+    "profile_escalation": "identity",
+    "profile_deescalation": "identity",
+    "lease_renewed": "identity",
+    "auth_failure": "identity",
+    "constitution_loaded": "guardian",
+    "clock_anomaly": "guardian",
+    "recovery": "guardian",
+}
+KEYS = frozenset(
+    (
+        "v",
+        "seq",
+        "scroll",
+        "scroll_seq",
+        "scroll_prev",
+        "type",
+        "outcome",
+        "at",
+        "due",
+        "clock",
+        "who",
+        "what",
+        "why",
+        "authority",
+        "cost",
+        "proofs",
+        "reversible",
+        "reverses",
+        "drill",
+        "node",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the ledger a receipt stands, and what it says of the ledger itself."""
+
+    seq: int
+    scroll_seq: int
+    scroll_prev: str | None
+    node: str
+    constitution: str
+    drill: str | None
+    reverses: str | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was decided, as it stands in the ledger. `body` is the evidence; the rest is read."""
+
+    body: bytes
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Take `body` for a receipt if it is one, in its canonical spelling.
+
+        Raises:
+            TamperError: too long, not canonical, or not exactly a receipt's keys.
+        """
+        if len(body) > RECEIPT_BYTES:
+            raise TamperError(f"a receipt of {len(body):,} bytes, at most {RECEIPT_BYTES:,}")
+        try:
+            fields = canonical.decode(body)
+        except InputError as error:
+            raise TamperError(f"not a canonical receipt: {error}") from error
+        if not isinstance(fields, dict) or frozenset(fields) != KEYS or fields["v"] != 1:
+            raise TamperError("not a receipt of version 1: it has other keys")
+        receipt = cls(body)
+        receipt.__dict__["fields"] = fields
+        return receipt
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """The receipt as JSON; treat it as read-only."""
+        value: Any = canonical.parse(self.body)
+        return dict(value)
+
+    @cached_property
+    def leaf(self) -> bytes:
+        return leaf_hash(self.body)
+
+    @property
+    def id(self) -> str:
+        return spell_leaf(self.leaf)
+
+    @property
+    def seq(self) -> int:
+        return int(self.fields["seq"])
+
+    @property
+    def type(self) -> str:
+        return str(self.fields["type"])
+
+    @property
+    def outcome(self) -> str:
+        """`granted`, `denied`, `expired`, `reverted` or `recorded`."""
+        return str(self.fields["outcome"])
+
+    @property
+    def granted(self) -> bool:
+        """Whether what was asked for was done."""
+        return self.outcome != "denied"
+
+    @property
+    def at(self) -> datetime:
+        return canonical.parse_at(self.fields["at"])
+
+    @property
+    def lease(self) -> str | None:
+        """The id of the lease that this is about."""
+        return self._text("lease")
+
+    @property
+    def profile(self) -> str | None:
+        """The profile that was left with, whichever way it went."""
+        return self._text("to")
+
+    @property
+    def expires_at(self) -> datetime | None:
+        text = self._text("expires_at")
+        return None if text is None else canonical.parse_at(text)
+
+    @property
+    def rule(self) -> str:
+        return str(self.fields["authority"]["rule"])
+
+    @property
+    def unmet(self) -> tuple[Unmet, ...]:
+        """All requirements that were not met; empty unless denied."""
+        return tuple(Unmet(**one) for one in self.fields["authority"]["unmet"])
+
+    @property
+    def message(self) -> str:
+        """All that was missing, in sentences; empty unless denied."""
+        return "; ".join(one.message for one in self.unmet)
+
+    def raise_for_denial(self) -> Self:
+        """Return this receipt, or raise Denied with its message if it is a denial."""
+        if not self.granted:
+            raise Denied(f"{self.message} (receipt {self.seq})")
+        return self
+
+    def _text(self, key: str) -> str | None:
+        value = self.fields["what"][key]
+        return None if value is None else str(value)
+
+
+def spell_leaf(leaf: bytes) -> str:
+    """The id of the receipt with this leaf hash."""
+    return f"sha256:{leaf.hex()}"
+
+
+def write_receipt(entry: Entry, at: datetime, place: Place) -> Receipt:
+    """Return the receipt of `entry`, written `at`.
+
+    Raises:
+        InputError: it would have more than 65,535 bytes: too much evidence was handed in.
+    """
+    virtual = place.drill is not None
+    fields: dict[str, Json] = {
+        "v": 1,
+        "seq": place.seq,
+        "scroll": SCROLL_OF[entry.type],
+        "scroll_seq": place.scroll_seq,
+        "scroll_prev": place.scroll_prev,
+        "type": entry.type,
+        "outcome": entry.outcome,
+        "at": canonical.format_at(at),
+        "due": _at(entry.due),
+        "clock": "virtual" if virtual else "system",
+        "who": {"actor": entry.actor, "principal": entry.principal, "proof": entry.proof},
+        "what": _what(entry),
+        "why": entry.why,
+        "authority": _authority(entry, place.constitution),
+        "cost": [],
+        "proofs": _proofs(entry),
+        "reversible": entry.reversible,
+        "reverses": place.reverses,
+        "drill": place.drill,
+        "node": place.node,
+    }
+    body = canonical.encode(fields)
+    if len(body) > RECEIPT_BYTES:
+        raise InputError(
+            f"the receipt would have {len(body):,} bytes, at most {RECEIPT_BYTES:,} fit: "
+            "hand in fewer facts or statements"
+        )
+    receipt = Receipt(body)
+    receipt.__dict__["fields"] = fields
+    return receipt
+
+
+def _what(entry: Entry) -> dict[str, Json]:
+    return {
+        "lease": entry.lease,
+        "parent": entry.parent,
+        "trigger": entry.trigger,
+        "ending": entry.ending,
+        "from": entry.from_profile,
+        "to": entry.to_profile,
+        "expires_at": _at(entry.expires_at),
+        "ttl_requested_us": entry.ttl_requested_us,
+        "clipped_by": entry.clipped_by,
+        "act": None,
+        "result": None,
+        "ended_via": entry.ended_via,
+        "setup": False,
+        "detail": None if entry.detail is None else dict(entry.detail),
+    }
+
+
+def _authority(entry: Entry, constitution: str) -> dict[str, Json]:
+    grounds = entry.grounds
+    return {
+        "constitution": constitution,
+        "rule": grounds.rule,
+        "facts": dict(grounds.facts),
+        "unmet": [one.body() for one in grounds.unmet],
+        "approvals": [signed.body() for signed in grounds.approvals],
+        "attestations": [signed.body() for signed in grounds.attestations],
+    }
+
+
+def _proofs(entry: Entry) -> dict[str, Json]:
+    proofs: Mapping[str, Json] = {}
+    if entry.type == "profile_escalation":
+        # What the guards saw, so that an auditor can judge the rule again (runbook, drill 1).
+        facts = canonical.encode(dict(entry.grounds.facts))
+        proofs = {"tem_context_hash": canonical.digest(facts)}
+    if entry.grounds.request is not None:
+        proofs = {**proofs, "request": entry.grounds.request}
+    return dict(proofs)
+
+
+def _at(at: datetime | None) -> str | None:
+    return None if at is None else canonical.format_at(at)

@@ -1,0 +1,257 @@
+"""Reading a ledger as of one instant: who holds what, what is due, what was written.
+
+A snapshot is good inside the read or the transaction that handed it out, and no longer.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from vmstate.clock import Moment, from_us, to_us
+from vmstate.decisions.decision import State
+from vmstate.errors import LedgerNotFound
+from vmstate.leases.lease import Lease, LeaseStack, lease_id
+from vmstate.leases.watermark import Watermark
+from vmstate.ledger.merkle import Tree
+from vmstate.ledger.receipt import Receipt
+
+RECORD_LEASES = 64  # of one profile: its cool-down keeps more from falling into one hold
+PAGE = 1_000  # receipts fetched at a time
+
+_LEASE = """seq, principal, profile, rule, trigger, parent_seq,
+    granted_us, granted_boot, granted_boot_us, deadline_us, deadline_boot, deadline_boot_us,
+    renewals, ended_us, ended_boot, ended_boot_us, ending"""
+_OPEN_LEASES = f"SELECT {_LEASE} FROM lease WHERE principal = ? AND ended_us IS NULL ORDER BY seq"
+_ALL_OPEN_LEASES = f"""SELECT {_LEASE} FROM lease WHERE ended_us IS NULL AND seq > ?
+    ORDER BY seq LIMIT ?"""
+_EVERY_LEASE = f"SELECT {_LEASE} FROM lease WHERE seq > ? ORDER BY seq LIMIT ?"
+_RECORD = f"""SELECT {_LEASE} FROM lease WHERE principal = ? AND profile = ?
+    ORDER BY seq DESC LIMIT ?"""
+_ONE_LEASE = f"SELECT {_LEASE} FROM lease WHERE seq = ?"
+_HEAD = """SELECT size, peaks, note, newest_us, newest_boot, newest_boot_us, voided_below,
+    voided_except, held_until_us, recovered_us, recovered_boot, recovered_boot_us FROM head"""
+# First what the wall ended, then what the boot hand ended, then what a clock in the past voided.
+_DUE = """SELECT principal, seq, deadline_us FROM (
+    SELECT * FROM (SELECT principal, seq, deadline_us FROM lease
+        WHERE ended_us IS NULL AND deadline_us <= :wall ORDER BY deadline_us, seq DESC LIMIT :n)
+    UNION SELECT * FROM (SELECT principal, seq, deadline_us FROM lease
+        WHERE ended_us IS NULL AND deadline_boot = :boot AND deadline_boot_us <= :boot_us
+        ORDER BY deadline_boot_us LIMIT :n)
+    UNION SELECT * FROM (SELECT principal, seq, deadline_us FROM lease
+        WHERE :void AND ended_us IS NULL AND seq < :below
+        AND (granted_boot < :keep OR granted_boot > :keep) LIMIT :n))
+    ORDER BY deadline_us, seq DESC LIMIT :n"""
+_NEXT_BY_WALL = "SELECT min(deadline_us) FROM lease WHERE ended_us IS NULL"
+_NEXT_BY_BOOT = """SELECT min(deadline_boot_us) FROM lease
+    WHERE ended_us IS NULL AND deadline_boot = ?"""
+_RECEIPT = "SELECT body FROM receipt WHERE seq = ?"
+_RECEIPTS = "SELECT seq, body FROM receipt WHERE seq > :after {filters} ORDER BY seq LIMIT :n"
+_LAST_OF_SCROLL = """SELECT scroll_seq, leaf FROM receipt WHERE scroll = ?
+    ORDER BY scroll_seq DESC LIMIT 1"""
+
+
+class Connection(Protocol):
+    """What is needed of a database connection."""
+
+    def execute(self, statements: str, bindings: Any = ()) -> Iterator[tuple[Any, ...]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The tree, its signed note, and what was last known of time."""
+
+    tree: Tree
+    note: str
+    watermark: Watermark
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An open lease whose end is owed, or the next whose end will be."""
+
+    principal: str
+    lease: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which leases bear on a decision: the baseline, the person's names, the profiles that wait."""
+
+    baseline: str
+    family: tuple[str, ...] = ()
+    timed: tuple[str, ...] = ()
+
+
+class Snapshot:
+    """Reads; changes nothing."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._db = connection
+
+    def head(self) -> Head:
+        row = next(self._db.execute(_HEAD))
+        newest = Moment(from_us(row[3]), row[4], row[5]) if row[0] else None
+        held_until = None if row[8] is None else from_us(row[8])
+        recovered = None if row[9] is None else Moment(from_us(row[9]), row[10], row[11])
+        mark = Watermark(newest, row[6], row[7], held_until, recovered)
+        return Head(Tree.from_bytes(row[0], row[1]), row[2], mark)
+
+    def stack(self, principal: str, baseline: str) -> LeaseStack:
+        """The open leases of `principal`, as last recorded."""
+        rows = self._db.execute(_OPEN_LEASES, (principal,))
+        return LeaseStack(baseline, self.head().watermark, tuple(map(_lease, rows)))
+
+    def state(self, principal: str, scope: Scope, statements: Iterable[str] = ()) -> State:
+        """All that bears on a decision about `principal`; `statements` are ids handed in."""
+        stack = self.stack(principal, scope.baseline)
+        record = tuple(
+            _lease(row)
+            for name in scope.family
+            for profile in scope.timed
+            for row in self._db.execute(_RECORD, (name, profile, RECORD_LEASES))
+        )
+        return State(principal, stack, self.head().tree.size, record, self.used(statements))
+
+    def used(self, statements: Iterable[str]) -> frozenset[str]:
+        """Which of these statement ids counted before."""
+        asked = "SELECT id FROM statement WHERE id = ?"
+        return frozenset(row[0] for one in statements for row in self._db.execute(asked, (one,)))
+
+    def lease(self, lease: str) -> Lease | None:
+        """The lease with this id, open or ended; None if there never was one."""
+        seq = lease_seq(lease)
+        row = next(self._db.execute(_ONE_LEASE, (seq,)), None) if seq is not None else None
+        return None if row is None else _lease(row)
+
+    def open_leases(self) -> Iterator[Lease]:
+        """Every lease without a recorded end, in the order of their grants."""
+        return self._paged(_ALL_OPEN_LEASES)
+
+    def leases(self) -> Iterator[Lease]:
+        """Every lease there ever was, in the order of their grants."""
+        return self._paged(_EVERY_LEASE)
+
+    def due(self, now: Moment, limit: int) -> tuple[Due, ...]:
+        """Open leases that are over at `now`, the first deadline first, at most `limit`."""
+        mark = self.head().watermark
+        behind = mark.is_behind(now)
+        below = self.head().tree.size if behind else mark.voided_below
+        values = {
+            "wall": to_us(now.wall),
+            "boot": now.boot_id,
+            "boot_us": now.boot_us,
+            "void": int(below > 0),
+            "below": below,
+            "keep": now.boot_id if behind else mark.voided_except,
+            "n": limit,
+        }
+        return tuple(
+            Due(principal, lease_id(seq), from_us(us))
+            for principal, seq, us in self._db.execute(_DUE, values)
+        )
+
+    def next_deadline(self, now: Moment) -> datetime | None:
+        """When, on the wall as it reads at `now`, the next open lease is over; None if none is."""
+        by_wall = next(self._db.execute(_NEXT_BY_WALL))[0]
+        by_boot = next(self._db.execute(_NEXT_BY_BOOT, (now.boot_id,)))[0]
+        ends = [] if by_wall is None else [from_us(by_wall)]
+        if by_boot is not None:
+            ends.append(now.wall + timedelta(microseconds=by_boot - now.boot_us))
+        if ends and (over := self.due(now, 1)):
+            ends.append(min(over[0].expires_at, now.wall))
+        return min(ends, default=None)
+
+    def receipt(self, seq: int) -> Receipt:
+        """Receipt number `seq`; raises LedgerNotFound."""
+        row = next(self._db.execute(_RECEIPT, (seq,)), None)
+        if row is None:
+            size = self.head().tree.size
+            raise LedgerNotFound(f"there is no receipt {seq}: the ledger has 0 to {size - 1}")
+        return Receipt(row[0])
+
+    def receipts(
+        self,
+        *,
+        after: int = -1,
+        limit: int | None = None,
+        principal: str | None = None,
+        type_: str | None = None,
+        denied: bool = False,
+    ) -> Iterator[Receipt]:
+        """Receipts in their order, those numbered above `after`, as they are asked for."""
+        clauses = [
+            "AND principal = :principal" if principal is not None else "",
+            "AND type = :type" if type_ is not None else "",
+            "AND outcome = 'denied'" if denied else "",
+        ]
+        query = _RECEIPTS.format(filters=" ".join(clauses))
+        while limit is None or limit > 0:
+            page = PAGE if limit is None else min(PAGE, limit)
+            values = {"after": after, "n": page, "principal": principal, "type": type_}
+            used = {name: value for name, value in values.items() if f":{name}" in query}
+            rows: Sequence[tuple[int, bytes]] = list(self._db.execute(query, used))
+            for seq, body in rows:
+                after = seq
+                yield Receipt(body)
+            if len(rows) < page:
+                return
+            limit = None if limit is None else limit - len(rows)
+
+    def constitution(self) -> tuple[str, bytes, bytes]:
+        """Digest, canonical bytes and TOML of the law in force."""
+        query = "SELECT digest, canonical, toml FROM constitution ORDER BY seq DESC LIMIT 1"
+        digest, canonical, toml = next(self._db.execute(query))
+        return digest, canonical, toml
+
+    def statements(self) -> Iterator[tuple[str, int]]:
+        """The ids of used statements and the receipts that rest on them."""
+        yield from self._db.execute("SELECT id, seq FROM statement ORDER BY seq, id")
+
+    def index(self) -> Iterator[tuple[Any, ...]]:
+        """Every row of `receipt`, its columns in the schema's order."""
+        return self._db.execute(
+            "SELECT seq, leaf, body, scroll, scroll_seq, type, outcome, principal, lease_seq "
+            "FROM receipt ORDER BY seq"
+        )
+
+    def last_of_scroll(self, scroll: str) -> tuple[int, bytes] | None:
+        """Number and leaf of the newest receipt in `scroll`."""
+        row = next(self._db.execute(_LAST_OF_SCROLL, (scroll,)), None)
+        return None if row is None else (row[0], row[1])
+
+    def leaf(self, seq: int) -> bytes:
+        """The leaf hash of receipt `seq`."""
+        return bytes(next(self._db.execute("SELECT leaf FROM receipt WHERE seq = ?", (seq,)))[0])
+
+    def _paged(self, query: str) -> Iterator[Lease]:
+        after = -1
+        while rows := list(self._db.execute(query, (after, PAGE))):
+            for row in rows:
+                yield _lease(row)
+            after = rows[-1][0]
+
+
+def lease_seq(lease: str) -> int | None:
+    """The number in a lease's id, or None if it is no lease's id."""
+    number = lease.removeprefix("lease-")
+    if lease == number or not number.isascii() or not number.isdigit() or len(number) > 18:  # noqa: PLR2004 -- SQLite's integers
+        return None
+    return int(number) if lease_id(int(number)) == lease else None
+
+
+def _lease(row: tuple[Any, ...]) -> Lease:
+    return Lease(
+        seq=row[0],
+        principal=row[1],
+        profile=row[2],
+        rule=row[3],
+        trigger=row[4],
+        parent=None if row[5] is None else lease_id(row[5]),
+        granted=Moment(from_us(row[6]), row[7], row[8]),
+        deadline=Moment(from_us(row[9]), row[10], row[11]),
+        renewals=row[12],
+        ended=None if row[13] is None else Moment(from_us(row[13]), row[14], row[15]),
+        ending=row[16],
+    )

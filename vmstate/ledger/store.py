@@ -1,0 +1,461 @@
+"""The ledger's file: one writer, many readers, and all of a change or none of it.
+
+Law 2: no change without its receipt, no receipt without its change. `transact(work)` hands a
+`Transaction` to `work`, which reads, appends receipts and so moves leases; then the head of the
+tree is rewritten and signed, and everything commits together. Whatever raises puts all of it back.
+
+Killed before the commit, SQLite's write-ahead log has no commit frame and the next opening sees
+nothing of it; killed after, all of it is there, signature included. There is no third place.
+
+No other module imports `apsw`. It brings its own SQLite: versions up to 3.51.2 can corrupt a
+write-ahead log when two connections write and checkpoint at one moment.
+"""
+
+import json
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import apsw
+
+from vmstate import canonical
+from vmstate.canonical import Json
+from vmstate.clock import Moment, to_us
+from vmstate.constitution.law import Constitution
+from vmstate.decisions.decision import Entry, Grounds
+from vmstate.errors import (
+    InputError,
+    LedgerMismatch,
+    LedgerNotFound,
+    LedgerUnavailable,
+    TamperError,
+)
+from vmstate.leases.lease import Lease
+from vmstate.leases.watermark import Watermark
+from vmstate.ledger.checkpoint import Checkpoint, VerifierKey, sign_checkpoint
+from vmstate.ledger.merkle import Tree
+from vmstate.ledger.receipt import SCROLL_OF, Place, Receipt, spell_leaf, write_receipt
+from vmstate.ledger.snapshot import Head, Snapshot, lease_seq
+from vmstate.signing import PrivateKey, PublicKey
+
+FORMAT = 1
+APPLICATION_ID = 0x766D7374  # "vmst", so that `file` and we can tell a ledger from another database
+BUSY_MS = 5_000  # how long another process's write is waited for before the ledger is "busy"
+ORIGIN_HEX = 8
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class DrillMark:
+    """What makes a ledger a drill's: written at its creation, never taken away (law 14).
+
+    `digest` names the drill that is run; stand-ins' keys follow from it.
+    """
+
+    id: str
+    marker: str
+    digest: str
+    stand_ins: dict[str, PublicKey]
+
+    def body(self) -> dict[str, Json]:
+        keys: dict[str, Json] = {name: str(key) for name, key in self.stand_ins.items()}
+        return {"id": self.id, "marker": self.marker, "digest": self.digest, "stand_ins": keys}
+
+
+class Transaction(Snapshot):
+    """One write transaction. Reads see what was appended in it."""
+
+    def __init__(self, connection: apsw.Connection, ledger: "Ledger") -> None:
+        super().__init__(connection)
+        self._connection = connection
+        self._ledger = ledger
+        head = super().head()
+        self._tree, self._watermark = head.tree, head.watermark
+        self._constitution = self.constitution()[0]
+        self._appended = False
+
+    def head(self) -> Head:
+        return Head(self._tree, "", self._watermark)
+
+    def append(self, entry: Entry, now: Moment) -> Receipt:
+        """Write the receipt of `entry` and make the change that it stands for."""
+        scroll = SCROLL_OF[entry.type]
+        last = self.last_of_scroll(scroll)
+        place = Place(
+            seq=self._tree.size,
+            scroll_seq=0 if last is None else last[0] + 1,
+            scroll_prev=None if last is None else spell_leaf(last[1]),
+            node=self._ledger.origin,
+            constitution=self._constitution,
+            drill=self._ledger.drill.marker if self._ledger.drill else None,
+            reverses=spell_leaf(self.leaf(entry.ends.seq)) if entry.ends else None,
+        )
+        receipt = write_receipt(entry, now.wall, place)
+        self._insert(receipt, entry, place)
+        if entry.opens is not None:
+            self._open(entry.opens)
+        if entry.renews is not None:
+            self._renew(entry.renews)
+        if entry.ends is not None:
+            self._end(entry.ends)
+        for statement in entry.spends:
+            self._execute("INSERT INTO statement VALUES (?, ?)", (statement, place.seq))
+        self._tree = self._tree.append(receipt.leaf)
+        self._watermark = (entry.watermark or self._watermark).after_receipt(now)
+        self._appended = True
+        return receipt
+
+    def put_in_force(self, constitution: Constitution, entry: Entry, now: Moment) -> Receipt:
+        """Append `entry` under a new law, which rules from this receipt on."""
+        self._constitution = constitution.digest
+        law = (self._tree.size, constitution.digest, constitution.canonical, constitution.toml)
+        self._execute("INSERT INTO constitution VALUES (?, ?, ?, ?)", law)
+        return self.append(entry, now)
+
+    def seal(self) -> None:
+        """Rewrite the head and sign it; nothing to do if nothing was appended."""
+        if self._appended:
+            note = self._ledger.sign(self._tree)
+            row = _head_row(self._tree, note, self._watermark)
+            self._execute(f"INSERT OR REPLACE INTO head VALUES (1{', ?' * len(row)})", row)
+
+    def _insert(self, receipt: Receipt, entry: Entry, place: Place) -> None:
+        row = (
+            place.seq,
+            receipt.leaf,
+            receipt.body,
+            SCROLL_OF[entry.type],
+            place.scroll_seq,
+            entry.type,
+            entry.outcome,
+            entry.principal,
+            lease_seq(entry.lease) if entry.lease is not None else None,
+        )
+        self._execute("INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _open(self, lease: Lease) -> None:
+        row = (
+            lease.seq,
+            lease.principal,
+            lease.profile,
+            lease.rule,
+            lease.trigger,
+            lease_seq(lease.parent) if lease.parent else None,
+            *_moment_row(lease.granted),
+            *_moment_row(lease.deadline),
+            lease.renewals,
+        )
+        self._execute(
+            "INSERT INTO lease VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+            "NULL, NULL, NULL, NULL)",
+            row,
+        )
+
+    def _renew(self, lease: Lease) -> None:
+        self._change_one(
+            "UPDATE lease SET deadline_us = ?, deadline_boot = ?, deadline_boot_us = ?, "
+            "renewals = ? WHERE seq = ? AND ended_us IS NULL",
+            (*_moment_row(lease.deadline), lease.renewals, lease.seq),
+        )
+
+    def _end(self, lease: Lease) -> None:
+        assert lease.ended is not None
+        self._change_one(
+            "UPDATE lease SET ended_us = ?, ended_boot = ?, ended_boot_us = ?, ending = ? "
+            "WHERE seq = ? AND ended_us IS NULL",
+            (*_moment_row(lease.ended), lease.ending, lease.seq),
+        )
+
+    def _change_one(self, statement: str, values: tuple[Any, ...]) -> None:
+        """Compare and set: the lease must still be open, or nothing of this happened."""
+        self._execute(statement, values)
+        if self._connection.changes() != 1:
+            raise RuntimeError("a decision was made on a lease that is not open")
+
+    def _execute(self, statement: str, values: tuple[Any, ...]) -> None:
+        self._connection.execute(statement, values)
+
+
+class Ledger:
+    """One ledger file. Safe to share between threads; open it anew in a forked process."""
+
+    def __init__(self, path: Path, connection: apsw.Connection) -> None:
+        self.path = path
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._writer: apsw.Connection | None = None
+        self._readers: list[apsw.Connection] = [connection]
+        self._local = threading.local()
+        self._local.reader = connection
+        self._key: PrivateKey | None = None
+        meta = next(connection.execute("SELECT format, origin, verifier, drill FROM meta"))
+        if meta[0] != FORMAT:
+            raise LedgerMismatch(f"{path} has format {meta[0]}, this release reads {FORMAT}")
+        self.origin: str = meta[1]
+        self.verifier = VerifierKey.parse(meta[2])
+        self.drill = None if meta[3] is None else _read_drill(meta[3])
+
+    @classmethod
+    def open(cls, path: Path) -> "Ledger":
+        """Open a ledger that exists; reads nothing but its heading.
+
+        Raises:
+            LedgerNotFound: there is no such file.
+            LedgerMismatch: it is not a ledger, or of another format.
+            LedgerUnavailable: it can't be read now.
+        """
+        if not path.exists():
+            raise LedgerNotFound(f"there is no ledger {path}: make one with vmstate init")
+        with _reported(path):
+            connection = _connect(path, apsw.SQLITE_OPEN_READONLY)
+            if connection.pragma("application_id") != APPLICATION_ID:
+                connection.close()
+                raise LedgerMismatch(f"{path} is not a vmstate ledger")
+            return cls(path, connection)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        constitution: Constitution,
+        now: Moment,
+        *,
+        origin: str | None = None,
+        drill: DrillMark | None = None,
+    ) -> "Ledger":
+        """Make a ledger and its key, with the receipt of its constitution as the first.
+
+        `origin` names the log in everything it signs; by default the constitution's name and
+        eight random hexadecimal digits. The key file is made first: killed in between, there is
+        a key without a ledger, which guards nothing.
+
+        Raises:
+            InputError: a ledger or key of that name is there already, or can't be written.
+        """
+        origin = origin or f"{constitution.name}/{secrets.token_hex(ORIGIN_HEX // 2)}"
+        if path.exists():
+            raise InputError(f"{path} is there already: give --ledger another name")
+        if not path.parent.is_dir():
+            raise InputError(f"{path.parent} is not a folder: make it first")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"{path.parent} can't be written: choose another with --ledger")
+        key = PrivateKey.generate()
+        key.save(key_path(path))
+        with _reported(path):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            connection = _connect(path, apsw.SQLITE_OPEN_READWRITE)
+            connection.pragma("journal_mode", "wal")
+            # One transaction from nothing to a ledger with its first receipt and a signed head.
+            with connection:
+                _fill(connection, constitution, origin, VerifierKey(origin, key.public), drill)
+                unborn = cls(path, connection)
+                unborn._key = key
+                transaction = Transaction(connection, unborn)
+                transaction.append(loading_entry(constitution, drill), now)
+                transaction.seal()
+            connection.close()
+        return cls.open(path)
+
+    def transact(self, work: Callable[[Transaction], _Result]) -> _Result:
+        """Run `work` in one write transaction and return what it returns, once it is durable.
+
+        Time read inside `work` is read while nobody else writes. `work` may be run again only by
+        its caller: on any error everything is put back.
+
+        Raises:
+            LedgerUnavailable: the file, its disk or its key can't be used now; nothing happened.
+        """
+        self._require_own_process()
+        with self._lock, _reported(self.path):
+            if self._key is None:
+                self._key = self._load_key()
+            if self._writer is None:
+                self._writer = _connect(self.path, apsw.SQLITE_OPEN_READWRITE)
+            connection = self._writer
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                transaction = Transaction(connection, self)
+                result = work(transaction)
+                transaction.seal()
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+    @contextmanager
+    def read(self) -> Iterator[Snapshot]:
+        """A snapshot for this thread, consistent until the block ends.
+
+        Raises:
+            LedgerUnavailable: the file can't be read now.
+        """
+        self._require_own_process()
+        with _reported(self.path):
+            connection = self._reader()
+            if connection.in_transaction:
+                yield Snapshot(connection)
+                return
+            connection.execute("BEGIN")
+            try:
+                yield Snapshot(connection)
+            finally:
+                connection.execute("ROLLBACK")
+
+    def sign(self, tree: Tree) -> str:
+        """The signed note over `tree`."""
+        assert self._key is not None, "only a transaction signs"
+        return sign_checkpoint(Checkpoint.of(self.origin, tree), self._key)
+
+    def close(self) -> None:
+        """Close every connection; the ledger can't be used afterwards."""
+        with self._lock:
+            for connection in (*self._readers, *([self._writer] if self._writer else [])):
+                connection.close()
+            self._readers.clear()
+            self._writer = None
+            self._pid = -1
+
+    def _reader(self) -> apsw.Connection:
+        connection: apsw.Connection | None = getattr(self._local, "reader", None)
+        if connection is None:
+            connection = _connect(self.path, apsw.SQLITE_OPEN_READONLY)
+            self._local.reader = connection
+            with self._lock:
+                self._readers.append(connection)
+        return connection
+
+    def _load_key(self) -> PrivateKey:
+        path = key_path(self.path)
+        try:
+            key = PrivateKey.load(path)
+        except InputError as error:
+            remedy = "put the log's key back to write again; reading and auditing go on without it"
+            raise LedgerUnavailable(f"{error}: {remedy}") from error
+        if key.public != self.verifier.public:
+            raise LedgerMismatch(f"{path} is not the key of this ledger: put the right one back")
+        return key
+
+    def _require_own_process(self) -> None:
+        if self._pid == -1:
+            raise LedgerUnavailable(f"{self.path} was closed: open it again")
+        if self._pid != os.getpid():
+            raise RuntimeError("a ledger does not survive a fork: open it in the new process")
+
+
+def key_path(ledger: Path) -> Path:
+    """Where the log key of a ledger is kept."""
+    return ledger.with_name(f"{ledger.name}.key")
+
+
+def loading_entry(constitution: Constitution, drill: DrillMark | None) -> Entry:
+    """The receipt that puts a constitution in force in a ledger that holds nothing else."""
+    detail: dict[str, Json] = {
+        "name": constitution.name,
+        "version": constitution.version,
+        "drill": None if drill is None else drill.body(),
+    }
+    return Entry("constitution_loaded", "recorded", Grounds("constitution"), detail=detail)
+
+
+def _fill(
+    connection: apsw.Connection,
+    constitution: Constitution,
+    origin: str,
+    verifier: VerifierKey,
+    drill: DrillMark | None,
+) -> None:
+    connection.execute((files("vmstate.ledger") / "schema.sql").read_text(encoding="utf-8"))
+    connection.pragma("application_id", APPLICATION_ID)
+    mark = None if drill is None else canonical.encode(drill.body()).decode()
+    meta = (FORMAT, origin, str(verifier), mark)
+    connection.execute("INSERT INTO meta VALUES (1, ?, ?, ?, ?)", meta)
+    law = (0, constitution.digest, constitution.canonical, constitution.toml)
+    connection.execute("INSERT INTO constitution VALUES (?, ?, ?, ?)", law)
+    # A head over nothing: replaced, and signed for the first time, with the first receipt.
+    empty = (0, b"", "", 0, "", 0, 0, "", None, None, None, None)
+    connection.execute(f"INSERT INTO head VALUES (1{', ?' * len(empty)})", empty)
+
+
+def _head_row(tree: Tree, note: str, mark: Watermark) -> tuple[Any, ...]:
+    assert mark.newest is not None
+    held_until = None if mark.held_until is None else to_us(mark.held_until)
+    recovered = (None, None, None) if mark.recovered is None else _moment_row(mark.recovered)
+    newest = _moment_row(mark.newest)
+    voided = (mark.voided_below, mark.voided_except)
+    return (tree.size, tree.to_bytes(), note, *newest, *voided, held_until, *recovered)
+
+
+def _moment_row(moment: Moment) -> tuple[int, str, int]:
+    return to_us(moment.wall), moment.boot_id, moment.boot_us
+
+
+def _read_drill(text: str) -> DrillMark:
+    fields = json.loads(text)
+    keys = {name: PublicKey.parse(key) for name, key in fields["stand_ins"].items()}
+    return DrillMark(fields["id"], fields["marker"], fields["digest"], keys)
+
+
+def _connect(path: Path, flags: int) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=flags)
+    connection.set_busy_timeout(BUSY_MS)
+    # FULL is a property of a connection, not of the file: without it a commit is not durable.
+    connection.pragma("synchronous", "full")
+    connection.pragma("foreign_keys", 1)
+    return connection
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the system say into our errors."""
+    try:
+        yield
+    except apsw.Error as error:
+        _report(path, error)
+    except OSError as error:
+        raise LedgerUnavailable(f"{path}: {error.strerror}: nothing was written") from error
+
+
+def _report(path: Path, error: apsw.Error) -> NoReturn:
+    match error:
+        case apsw.NotADBError():
+            raise LedgerMismatch(f"{path} is not a vmstate ledger: {error}") from error
+        case apsw.CorruptError():
+            raise TamperError(f"{path} is damaged: {error}: run vmstate audit") from error
+        case apsw.BusyError() | apsw.LockedError():
+            what = "another process keeps the ledger busy: try again"
+        case apsw.FullError():
+            what = "the disk is full: make room, what is owed follows"
+        case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError():
+            what = "the ledger can't be written here: check its folder, owner and mode"
+        case _:
+            what = "the ledger can't be used"
+    raise LedgerUnavailable(f"{path}: {what} ({error}); nothing was written") from error
+
+
+def adopt(ledger: Ledger, constitution: Constitution, now: Moment) -> Receipt:
+    """Put an edited constitution in force in a ledger that was never used.
+
+    Raises:
+        LedgerMismatch: the ledger holds more than `constitution_loaded`; it must be amended.
+    """
+
+    def work(transaction: Transaction) -> Receipt:
+        for receipt in transaction.receipts():
+            if receipt.type != "constitution_loaded":
+                raise LedgerMismatch(
+                    f"{ledger.path} has been used under another constitution: amend it, "
+                    "or make another ledger with --ledger"
+                )
+        entry = loading_entry(constitution, ledger.drill)
+        return transaction.put_in_force(constitution, entry, now)
+
+    return ledger.transact(work)

@@ -1,0 +1,348 @@
+"""Keys, signatures, and the statements that people sign. No other module imports `cryptography`.
+
+Law 9: approvals and attestations are signatures. A statement is canonical JSON, and what is signed
+is exactly its bytes, so `openssl pkeyutl -sign -rawin` makes one as well as we do.
+
+    request      {v, principal, to, trigger, facts, reason, ttl_us, origin, constitution, nonce}
+    approval     {v, kind, by, origin, request, constitution, nonce, expires_at}
+    attestation  {v, kind, by, origin, constitution, principal, facts, at, nonce}
+    ending       {v, kind, by, origin, constitution, lease, ending, reason, expires_at, nonce}
+
+A request is not signed: its id is the digest of its bytes, and an approval names that id. `origin`
+is the ledger's and `constitution` the digest of its law, so nothing signed for one ledger, drill
+or version of the law counts in another.
+"""
+
+import base64
+import binascii
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from vmstate import canonical
+from vmstate.canonical import Json
+from vmstate.errors import InputError
+
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+STATEMENT_BYTES = 32_768  # a receipt (65,535 bytes at most) holds every statement that counted
+_KEY_PREFIX = "ed25519:"
+
+
+class PublicKey:
+    """An Ed25519 public key; its text is `ed25519:<base64>`."""
+
+    __slots__ = ("_key", "raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._key = Ed25519PublicKey.from_public_bytes(raw)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `ed25519:<base64>`; raises InputError for any other spelling."""
+        raw = _from_base64(text.removeprefix(_KEY_PREFIX))
+        if not text.startswith(_KEY_PREFIX) or raw is None or len(raw) != KEY_BYTES:
+            raise InputError(f"{text!r} is not a key, write 'ed25519:' and 32 bytes in base64")
+        return cls(raw)
+
+    def __str__(self) -> str:
+        return _KEY_PREFIX + base64.b64encode(self.raw).decode()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PublicKey) and self.raw == other.raw
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Whether `signature` is this key's over exactly `message`."""
+        try:
+            self._key.verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class PrivateKey:
+    """An Ed25519 private key; its file is PKCS#8 PEM, which openssl reads too."""
+
+    __slots__ = ("_key", "public")
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = PublicKey(self._key.public_key().public_bytes_raw())
+
+    @classmethod
+    def generate(cls) -> Self:
+        return cls(secrets.token_bytes(KEY_BYTES))
+
+    @classmethod
+    def derive(cls, *parts: str) -> Self:
+        """The same key from the same parts: for a drill's stand-ins, who guard nothing real."""
+        return cls(hashlib.sha256(canonical.encode(["vmstate stand-in", *parts])).digest())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a key file.
+
+        Raises:
+            InputError: no such file, not a PEM, encrypted, or not Ed25519.
+        """
+        try:
+            key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        except OSError as error:
+            raise InputError(f"key file {path} cannot be read: {error.strerror}") from error
+        except TypeError as error:
+            raise InputError(f"key file {path} has a passphrase: give one without") from error
+        except ValueError as error:
+            raise InputError(f"key file {path} is not a private key in PEM form") from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise InputError(f"key file {path} is not an Ed25519 key: make one, vmstate keys new")
+        return cls(key.private_bytes_raw())
+
+    def save(self, path: Path) -> None:
+        """Write a new file that only its owner can read; never overwrites.
+
+        Raises:
+            InputError: the file is there already, or its folder can't be written.
+        """
+        pem = self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise InputError(f"key file {path} cannot be made: {error.strerror}") from error
+        with os.fdopen(handle, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message)
+
+
+def new_nonce() -> str:
+    """128 random bits in hexadecimal: what makes two like statements different."""
+    return secrets.token_hex(16)
+
+
+def _from_base64(text: str) -> bytes | None:
+    """The bytes of strict base64, or None: one spelling only."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return raw if base64.b64encode(raw).decode() == text else None
+
+
+def _check_instant(text: str) -> str:
+    if canonical.format_at(canonical.parse_at(text)) != text:
+        raise ValueError(f"{text!r} is not a time with six decimals")
+    return text
+
+
+def _check_line(text: str) -> str:
+    return canonical.check_text(text, what="text", most_bytes=canonical.REASON_BYTES)
+
+
+def _input_as_value_error(check: Callable[[str], str]) -> AfterValidator:
+    """Let pydantic report our InputError beside its own findings."""
+
+    def checked(value: str) -> str:
+        try:
+            return check(value)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+
+    return AfterValidator(checked)
+
+
+_Name = Annotated[str, _input_as_value_error(canonical.check_name)]
+_Line = Annotated[str, _input_as_value_error(_check_line)]
+_Instant = Annotated[str, _input_as_value_error(_check_instant)]
+_Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+_Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class _Statement(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    v: Literal[1] = 1
+    origin: _Line
+    constitution: _Digest
+    nonce: _Nonce
+
+    def body(self) -> dict[str, Json]:
+        return self.model_dump()
+
+    def bytes(self) -> bytes:
+        """What is signed."""
+        return canonical.encode(self.body())
+
+    @property
+    def id(self) -> str:
+        """The digest of the bytes."""
+        return canonical.digest(self.bytes())
+
+
+class Request(_Statement):
+    """What somebody wants to hold, written down so that others can approve exactly that.
+
+    `to` is a profile, or None where `trigger` names an exceptional request (`clock_recovery`).
+    `ttl_us` is the time asked for in microseconds, or None for the rule's own.
+    """
+
+    principal: _Name
+    to: _Line | None
+    trigger: _Line
+    facts: dict[_Line, _Line]
+    reason: _Line
+    ttl_us: Annotated[int, Field(gt=0, lt=canonical.SAFE_INTEGER)] | None
+
+
+class Approval(_Statement):
+    """`by` approves the request with this id, until `expires_at`."""
+
+    kind: Literal["approval"] = "approval"
+    by: _Name
+    request: _Digest
+    expires_at: _Instant
+
+
+class Attestation(_Statement):
+    """`by` states `facts` about `principal`, as seen `at`."""
+
+    kind: Literal["attestation"] = "attestation"
+    by: _Name
+    principal: _Name
+    facts: dict[_Line, _Line]
+    at: _Instant
+
+
+class Ending(_Statement):
+    """`by` ends `lease`, which may be another's; good until `expires_at`."""
+
+    kind: Literal["ending"] = "ending"
+    by: _Name
+    lease: _Line
+    ending: _Line
+    reason: _Line
+    expires_at: _Instant
+
+
+Statement = Approval | Attestation | Ending
+
+
+class Signed(BaseModel):
+    """A statement with its signature: what is handed in, and what a receipt keeps.
+
+    Shape: `{"by": …, "key": "ed25519:…", "signature": "<base64>", "statement": {…}}`. `by` and
+    `key` repeat what the statement and the constitution say; neither is believed (`verifies`).
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    by: _Name
+    key: str
+    signature: str
+    statement: Annotated[Statement, Field(discriminator="kind")]
+
+    def verifies(self, key: PublicKey) -> bool:
+        """Whether `key`, which the caller knows to be the signer's, signed this statement."""
+        signature = _from_base64(self.signature)
+        return (
+            signature is not None
+            and len(signature) == SIGNATURE_BYTES
+            and self.by == self.statement.by
+            and self.key == str(key)
+            and key.verifies(signature, self.statement.bytes())
+        )
+
+    def body(self) -> dict[str, Json]:
+        """The JSON object that a file or receipt holds."""
+        return self.model_dump()
+
+
+def sign(statement: Statement, key: PrivateKey) -> Signed:
+    """Return `statement` signed by `key`."""
+    signature = base64.b64encode(key.sign(statement.bytes())).decode()
+    return Signed(by=statement.by, key=str(key.public), signature=signature, statement=statement)
+
+
+def read_request(data: bytes) -> Request:
+    """Read a prepared request, however it is spaced; raises InputError."""
+    return _read(Request, data, "a prepared request (vmstate request new)")
+
+
+def read_signed(data: bytes) -> Signed:
+    """Read a signed statement, however it is spaced; raises InputError."""
+    return _read(Signed, data, "a signed statement (vmstate sign)")
+
+
+_Model = TypeVar("_Model", Request, Signed)
+
+
+def _read(model: type[_Model], data: bytes, what: str) -> _Model:
+    if len(data) > STATEMENT_BYTES:
+        raise InputError(f"{len(data):,} bytes is too long for {what}: {STATEMENT_BYTES:,} at most")
+    value = canonical.parse(data)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "it"
+        raise InputError(f"this is not {what}: {where}: {first['msg']}") from error
+
+
+def approve(
+    request: Request,
+    by: str,
+    key: PrivateKey,
+    *,
+    expires_at: datetime,
+    nonce: str | None = None,
+) -> Signed:
+    """`by` approves `request` until `expires_at`; takes nothing but the request and the key."""
+    approval = Approval(
+        by=by,
+        origin=request.origin,
+        request=request.id,
+        constitution=request.constitution,
+        nonce=nonce or new_nonce(),
+        expires_at=canonical.format_at(expires_at),
+    )
+    return sign(approval, key)
+
+
+def attest(
+    request: Request,
+    by: str,
+    key: PrivateKey,
+    *,
+    at: datetime,
+    nonce: str | None = None,
+) -> Signed:
+    """`by` states, as seen `at`, the facts that `request` holds about its principal."""
+    attestation = Attestation(
+        by=by,
+        origin=request.origin,
+        constitution=request.constitution,
+        principal=request.principal,
+        facts=request.facts,
+        at=canonical.format_at(at),
+        nonce=nonce or new_nonce(),
+    )
+    return sign(attestation, key)
