@@ -6,8 +6,11 @@ found at the line where that value begins.
 """
 
 import re
+import types
+import typing
 from collections.abc import Mapping, Sequence
 
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from vmstate.constitution.facts import did_you_mean
@@ -100,6 +103,47 @@ def describe(error: ErrorDetails, known_keys: tuple[str, ...]) -> str:
             return str(error["msg"]).removeprefix("Value error, ")
         case _:
             return f"{seen}: {error['msg']}"
+
+
+def misfits(model: type[BaseModel], error: ValidationError) -> list[tuple[Place, str]]:
+    """What pydantic found in a file read as `model`: where, and what to write instead."""
+    found = error.errors()
+    return [(one["loc"], describe(one, _keys_at(model, one["loc"]))) for one in found]
+
+
+def report(name: str, text: str, found: list[tuple[Place, str]]) -> tuple[str, ...]:
+    """One line for each finding, in the order of the file: `name:line: path: what`."""
+    index = line_index(text)
+    located = sorted((line_of(place, index), spell_place(place), what) for place, what in found)
+    return tuple(f"{name}:{line}: {place}: {what}" for line, place, what in located)
+
+
+def _keys_at(model: object, loc: Place) -> tuple[str, ...]:
+    """The keys that the table around `loc` may have."""
+    for part in loc[:-1]:
+        model = _step(model, part)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return tuple(f.alias or n for n, f in model.model_fields.items())
+    return ()
+
+
+def _step(kind: object, part: int | str) -> object:
+    """The type found at `part` of a value of type `kind`, as far as tables go."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = {f.alias or n: f.annotation for n, f in kind.model_fields.items()}
+        return _table_in(fields.get(str(part)))
+    if typing.get_origin(kind) is dict:
+        return _table_in(typing.get_args(kind)[1])
+    if typing.get_origin(kind) is tuple:
+        return _table_in(typing.get_args(kind)[0])
+    return None
+
+
+def _table_in(annotation: object) -> object:
+    if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
+        options = [a for a in typing.get_args(annotation) if a is not types.NoneType]
+        return options[0]
+    return annotation
 
 
 def _seen(value: object) -> str:

@@ -11,7 +11,6 @@ release which adds a key does not change it.
 """
 
 import tomllib
-import types
 import typing
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -25,7 +24,7 @@ from vmstate.canonical import Json
 from vmstate.clock import duration_us
 from vmstate.constitution.document import Document
 from vmstate.constitution.law import Constitution
-from vmstate.constitution.lines import Place, describe, line_index, line_of, spell_place
+from vmstate.constitution.lines import misfits, report
 from vmstate.constitution.names import find_mistakes
 from vmstate.errors import ConstitutionError, InputError
 from vmstate.signing import PublicKey
@@ -61,10 +60,9 @@ def read_constitution(data: bytes, *, name: str = "constitution.toml") -> Consti
     try:
         document = Document.model_validate(parsed)
     except ValidationError as error:
-        found = [(_place(e["loc"]), describe(e, _keys_at(e["loc"]))) for e in error.errors()]
-        raise ConstitutionError(_report(name, text, found)) from error
+        raise ConstitutionError(report(name, text, misfits(Document, error))) from error
     if mistakes := list(find_mistakes(document)):
-        raise ConstitutionError(_report(name, text, mistakes))
+        raise ConstitutionError(report(name, text, mistakes))
     try:
         form = canonical.encode(_normal(document))
     except InputError as error:
@@ -87,43 +85,6 @@ def _parse(data: bytes, name: str) -> tuple[dict[str, object], str]:
         return tomllib.loads(text), text
     except tomllib.TOMLDecodeError as error:
         raise ConstitutionError((f"{name}: is not TOML: {error}",)) from error
-
-
-def _report(name: str, text: str, found: list[tuple[Place, str]]) -> tuple[str, ...]:
-    index = line_index(text)
-    located = sorted((line_of(place, index), spell_place(place), what) for place, what in found)
-    return tuple(f"{name}:{line}: {place}: {what}" for line, place, what in located)
-
-
-def _place(loc: tuple[int | str, ...]) -> Place:
-    return tuple(loc)
-
-
-def _keys_at(loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """The keys that the table around `loc` may have."""
-    model: object = Document
-    for part in loc[:-1]:
-        model = _step(model, part)
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return tuple(f.alias or n for n, f in model.model_fields.items())
-    return ()
-
-
-def _step(kind: object, part: int | str) -> object:
-    """The type found at `part` of a value of type `kind`, as far as tables go."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        fields = {f.alias or n: f.annotation for n, f in kind.model_fields.items()}
-        return _table_in(fields.get(str(part)))
-    if typing.get_origin(kind) is dict:
-        return _table_in(typing.get_args(kind)[1])
-    return None
-
-
-def _table_in(annotation: object) -> object:
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        options = [a for a in typing.get_args(annotation) if a is not types.NoneType]
-        return options[0]
-    return annotation
 
 
 def _normal(value: object) -> Json:

@@ -182,7 +182,7 @@ def _release(law: Law, state: State, command: Release, now: Moment) -> tuple[Ent
             _ended(state, above, ending if named else PARENT_ENDED, command, grounds, now)
         )
     spends = tuple(used_ids(grounds.approvals, None))
-    return (*entries[:-1], replace(entries[-1], spends=spends))
+    return (replace(entries[0], spends=spends), *entries[1:])
 
 
 def _ended(

@@ -1,0 +1,87 @@
+"""What a stranger gets: a folder that needs no vmstate and no database to be verified.
+
+    checkpoint           the signed tree head, a C2SP tlog-checkpoint
+    receipts.jsonl       the receipts' exact bytes, one to a line, in their order
+    keys/log.vkey        the verifier key of the log, a C2SP signed-note key
+    constitution.toml    the law in force, as it was read
+
+The leaf of a receipt is SHA-256 of a zero byte and the line without its newline (RFC 6962).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmstate.errors import InputError, LedgerNotFound, TamperError
+from vmstate.ledger.receipt import RECEIPT_BYTES
+from vmstate.ledger.store import Ledger
+
+Progress = Callable[[int, int], None]  # so many more done, out of how many in all
+
+CHECKPOINT = "checkpoint"
+RECEIPTS = "receipts.jsonl"
+VERIFIER = "keys/log.vkey"
+CONSTITUTION = "constitution.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle's folder, read as it is; nothing in it is believed before it was audited."""
+
+    path: Path
+
+    @property
+    def note(self) -> str:
+        return self._read(CHECKPOINT).decode()
+
+    @property
+    def verifier(self) -> str:
+        return self._read(VERIFIER).decode().rstrip("\n")
+
+    @property
+    def toml(self) -> bytes:
+        return self._read(CONSTITUTION)
+
+    def bodies(self) -> Iterator[bytes]:
+        """The receipts' bytes; raises TamperError where a line is no line of the format."""
+        with self._find(RECEIPTS).open("rb") as file:
+            number = 0
+            while line := file.readline(RECEIPT_BYTES + 2):
+                if not line.endswith(b"\n"):
+                    raise TamperError(f"{RECEIPTS}: line {number + 1} is cut off or too long")
+                number += 1
+                yield line[:-1]
+
+    def _read(self, name: str) -> bytes:
+        return self._find(name).read_bytes()
+
+    def _find(self, name: str) -> Path:
+        path = self.path / name
+        if not path.is_file():
+            raise LedgerNotFound(f"{self.path} is not a bundle: it has no {name}")
+        return path
+
+
+def export(ledger: Ledger, folder: Path, *, progress: Progress | None = None) -> Bundle:
+    """Write the ledger as it stands now into `folder`, which is made, or empty.
+
+    Raises:
+        InputError: the folder holds something, or can't be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already and not an empty folder: name another")
+    try:
+        (folder / "keys").mkdir(parents=True)
+        with ledger.read() as snapshot:
+            head = snapshot.head()
+            (folder / CHECKPOINT).write_bytes(head.note.encode())
+            (folder / VERIFIER).write_text(f"{ledger.verifier}\n", encoding="ascii")
+            (folder / CONSTITUTION).write_bytes(snapshot.constitution()[2])
+            with (folder / RECEIPTS).open("wb") as file:
+                for receipt in snapshot.receipts():
+                    file.write(receipt.body + b"\n")
+                    if progress is not None:
+                        progress(1, head.tree.size)
+    except OSError as error:
+        raise InputError(f"{folder} can't be written: {error.strerror}") from error
+    return Bundle(folder)
