@@ -1,0 +1,290 @@
+"""A drill as written: what to do, how long to wait, and what each step must leave behind.
+
+    [drill]
+    id     = "drill_1"
+    title  = "False-positive threat"
+    marker = "DRILL/FP-THREAT/{date}"
+    start  = "2025-12-18T12:00:00Z"      # when virtual time begins
+
+    [[step]]
+    name = "observer becomes operator"
+    do   = "escalate"                    # or advance, or advance_to = "{op.expires_at} - 1s"
+    with = { to = "operator", trigger = "operator_request", reason = "DRILL: look around" }
+    save = "op"                          # its result is {op.lease}, {op.expires_at}, … later on
+    expect.receipts = [ { type = "profile_escalation" } ]
+
+`[[setup]]` and `[[cleanup]]` take the same steps; cleanup always runs. Loading is strict: unknown
+verbs and keys, references to later steps and impossible times are errors with file and line.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vmstate import canonical
+from vmstate.constitution.document import Duration, Line, Name, Word
+from vmstate.constitution.facts import did_you_mean
+from vmstate.constitution.lines import Place, misfits, report
+from vmstate.errors import DrillError, InputError
+
+FILE_BYTES = 262_144  # the longest packaged drill takes a fiftieth of it
+STEPS = 1_000  # more than anybody would read
+VERBS: Mapping[str, frozenset[str]] = {
+    "escalate": frozenset(
+        ("to", "trigger", "reason", "facts", "ttl", "approved_by", "attested_by", "renew_parent")
+    ),
+    "renew": frozenset(("lease", "reason", "facts", "ttl", "approved_by", "attested_by")),
+    "release": frozenset(("lease", "ending", "reason")),
+    "revoke": frozenset(("lease", "ending", "reason")),
+    "may": frozenset(("what",)),
+}
+RESULT_FIELDS = (
+    "success",
+    "error",
+    "outcome",
+    "type",
+    "lease",
+    "profile",
+    "expires_at",
+    "clipped_by",
+    "rule",
+    "reversible",
+    "tem_context_hash",
+    "receipt",
+)
+IDLE = "idle"
+_REFERENCE = re.compile(r"\{([A-Za-z0-9_]+)(?:\.([A-Za-z0-9_]+))?\}")
+_INSTANT = re.compile(r"(?P<base>\S+)(?:\s*(?P<sign>[+-])\s*(?P<offset>\w+))?")
+
+Value = str | int | bool
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Heading(_Table):
+    """`limit` bounds wall time, `virtual_limit` the time that passes inside the drill."""
+
+    id: Word
+    title: Line
+    marker: Line
+    start: str
+    limit: Duration = timedelta(minutes=5)
+    virtual_limit: Duration = timedelta(hours=24)
+    gate: bool = False
+
+    @model_validator(mode="after")
+    def _start_is_a_time(self) -> "Heading":
+        try:
+            canonical.parse_at(self.start)
+        except InputError as error:
+            raise ValueError(f"start: {error}") from error
+        return self
+
+
+class Denial(_Table):
+    """What a refusal must say; `error` may have `*` in it."""
+
+    rule: str | None = None
+    code: str | None = None
+    error: str | None = None
+
+
+class Expectation(_Table):
+    """`receipts` are exactly these, in order, each with at least these fields."""
+
+    result: dict[str, Value] = {}
+    denied: Denial | None = None
+    receipts: Annotated[tuple[dict[str, Value], ...], Field(strict=False)] | None = None
+    profile: dict[str, Word] = {}
+    active: int | None = None
+    unchanged: Annotated[tuple[Literal["leases", "profiles"], ...], Field(strict=False)] = ()
+
+
+class Arguments(_Table):
+    """What `with` may hold; which verb takes which is checked beside it."""
+
+    to: Word | None = None
+    trigger: Word | None = None
+    reason: Line = ""
+    facts: dict[Word, Line] = {}
+    ttl: Duration | None = None
+    approved_by: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    attested_by: Name | None = None
+    renew_parent: bool = False
+    lease: Line | None = None
+    ending: Word | None = None
+    what: Line | None = None
+
+
+class Step(_Table):
+    """One thing done, or one wait, and what it must leave behind."""
+
+    name: Line = ""
+    do: Literal["escalate", "renew", "release", "revoke", "may"] | None = None
+    as_: Annotated[Name | None, Field(alias="as")] = None
+    with_: Annotated[Arguments, Field(alias="with")] = Arguments()
+    advance: str | None = None
+    advance_to: str | None = None
+    save: Word | None = None
+    expect: Expectation = Expectation()
+
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> "Step":
+        if sum(one is not None for one in (self.do, self.advance, self.advance_to)) != 1:
+            raise ValueError("write exactly one of do, advance, advance_to")
+        if self.do is None and (self.save or self.as_ or self.with_.model_fields_set):
+            raise ValueError("as, with and save go with do")
+        if self.do is not None:
+            allowed = VERBS[self.do]
+            for key in sorted(self.with_.model_fields_set - allowed):
+                known = ", ".join(sorted(allowed))
+                raise ValueError(f"{self.do!r} takes no {key!r}: it takes {known}")
+        if self.advance is not None and self.advance != IDLE:
+            try:
+                canonical.parse_duration(self.advance)
+            except InputError as error:
+                raise ValueError(f"advance: {error}, or 'idle'") from error
+        return self
+
+
+class Document(_Table):
+    """The whole file."""
+
+    drill: Heading
+    setup: Annotated[tuple[Step, ...], Field(strict=False, max_length=STEPS)] = ()
+    step: Annotated[tuple[Step, ...], Field(strict=False, min_length=1, max_length=STEPS)]
+    cleanup: Annotated[tuple[Step, ...], Field(strict=False, max_length=STEPS)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """A drill that was read and found well formed; `digest` names exactly what was read."""
+
+    name: str
+    document: Document
+    digest: str
+
+    @property
+    def id(self) -> str:
+        return self.document.drill.id
+
+    @property
+    def title(self) -> str:
+        return self.document.drill.title
+
+    @property
+    def start(self) -> datetime:
+        return canonical.parse_at(self.document.drill.start)
+
+    @property
+    def marker(self) -> str:
+        """The marker with its date, which is that of the drill's own start."""
+        return self.document.drill.marker.replace("{date}", self.document.drill.start[:10])
+
+
+def load_drill(path: Path) -> Drill:
+    """Read a drill file; raises DrillError with one line for each mistake."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DrillError((f"{path}: cannot be read: {error.strerror}",)) from error
+    return read_drill(data, name=str(path))
+
+
+def packaged_drills() -> tuple[Drill, ...]:
+    """The runbook's drills, in the order of its suite."""
+    folder = files("vmstate.drills") / "runbook"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".drill.toml"))
+    return tuple(read_drill((folder / name).read_bytes(), name=name) for name in names)
+
+
+def read_drill(data: bytes, *, name: str) -> Drill:
+    """Read a drill from its bytes; raises DrillError with one line for each mistake."""
+    if len(data) > FILE_BYTES:
+        problem = f"{name}: has {len(data):,} bytes, at most {FILE_BYTES:,} are read"
+        raise DrillError((problem,))
+    try:
+        text = data.decode()
+        parsed = tomllib.loads(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DrillError((f"{name}: is not TOML: {error}",)) from error
+    try:
+        document = Document.model_validate(parsed)
+    except ValidationError as error:
+        raise DrillError(report(name, text, misfits(Document, error))) from error
+    if mistakes := list(_mistakes(document)):
+        raise DrillError(report(name, text, mistakes))
+    return Drill(name, document, canonical.digest(canonical.encode(parsed)))
+
+
+def parse_wait(text: str) -> tuple[str, timedelta]:
+    """Split `{op.expires_at} - 1s` into what it counts from and by how much; raises InputError."""
+    match = _INSTANT.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"{text!r} is not a time, write '{{name.expires_at}} - 1s'")
+    if match["offset"] is None:
+        return match["base"], timedelta()
+    offset = canonical.parse_duration(match["offset"])
+    return match["base"], offset if match["sign"] == "+" else -offset
+
+
+def references(value: Any) -> Iterator[tuple[str, str | None]]:
+    """Every `{name.field}` in a value, however deep."""
+    if isinstance(value, str):
+        yield from ((found[1], found[2]) for found in _REFERENCE.finditer(value))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from references(item)
+    elif isinstance(value, Iterable):
+        for item in value:
+            yield from references(item)
+
+
+def fill(text: str, known: Mapping[str, str]) -> str:
+    """`text` with each `{name.field}` replaced by what was saved under it."""
+    return _REFERENCE.sub(lambda found: known[found[0][1:-1]], text)
+
+
+def _mistakes(document: Document) -> Iterator[tuple[Place, str]]:
+    """References that nothing answers, and times that can't be."""
+    saved: set[str] = set()
+    for table in ("setup", "step", "cleanup"):
+        for index, step in enumerate(getattr(document, table)):
+            place: Place = (table, index)
+            spoken = step.model_dump(exclude={"save"}, exclude_unset=True)
+            for name, part in references(spoken):
+                yield from _reference(name, part, saved, place)
+            if step.advance_to is not None:
+                try:
+                    base, _ = parse_wait(step.advance_to)
+                    if not _REFERENCE.fullmatch(base):
+                        canonical.parse_at(base)
+                except InputError as error:
+                    yield (*place, "advance_to"), str(error)
+            if step.save is not None:
+                saved.add(step.save)
+
+
+def _reference(name: str, part: str | None, saved: set[str], place: Place) -> Iterator[Any]:
+    if part is None:
+        if name not in {"marker", "date"}:
+            yield (
+                place,
+                f"{{{name}}} stands for nothing: write {{marker}}, {{date}} or {{saved.field}}",
+            )
+    elif name not in saved:
+        known = tuple(sorted(saved))
+        near = did_you_mean(name, known)
+        yield place, f"nothing was saved as {name!r} before this step{near}: save it there first"
+    elif part not in RESULT_FIELDS:
+        near = did_you_mean(part, RESULT_FIELDS)
+        yield place, f"a result has no {part!r}{near}: it has {', '.join(RESULT_FIELDS)}"

@@ -1,0 +1,100 @@
+"""Comparing what a step left behind with what it had to leave."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from vmstate.canonical import Json
+from vmstate.drills.drill import Denial, Value
+from vmstate.ledger.receipt import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something expected, and what there was instead."""
+
+    what: str
+    expected: str
+    got: str
+
+
+def fields_of(receipt: Receipt) -> dict[str, Json]:
+    """A receipt as one flat table: its own fields, and those of `what`, `who` and the proofs."""
+    said = receipt.fields
+    authority = said["authority"]
+    codes = [one["code"] for one in authority["unmet"]]
+    flat = {key: value for key, value in said.items() if not isinstance(value, dict | list)}
+    return {
+        **flat,
+        **said["what"],
+        **said["who"],
+        **said["proofs"],
+        "rule": authority["rule"],
+        "codes": ", ".join(codes),
+        "error": receipt.message,
+    }
+
+
+def result_of(receipt: Receipt) -> dict[str, Value]:
+    """What a step's caller gets back, and later steps may refer to; null fields read as ''."""
+    flat = fields_of(receipt)
+    result: dict[str, Value] = {
+        "success": receipt.granted,
+        "error": receipt.message,
+        "profile": receipt.profile or "",
+        "receipt": receipt.seq,
+    }
+    names = ("outcome", "type", "lease", "expires_at", "clipped_by", "rule", "reversible")
+    for name in (*names, "tem_context_hash"):
+        value = flat.get(name)
+        result[name] = value if isinstance(value, str | int) else ""
+    return result
+
+
+def matches(expected: Value, got: object) -> bool:
+    """Whether `got` is what was expected; `*` in a text stands for any text."""
+    if isinstance(expected, bool) or isinstance(got, bool):
+        return expected is got
+    if isinstance(expected, str) and isinstance(got, str):
+        pattern = ".*".join(re.escape(part) for part in expected.split("*"))
+        return re.fullmatch(pattern, got, re.DOTALL) is not None
+    return expected == got
+
+
+def compare_fields(
+    where: str, expected: Mapping[str, Value], got: Mapping[str, object]
+) -> Iterator[Difference]:
+    """The fields that are not as expected, or not there."""
+    for name, value in expected.items():
+        if name not in got:
+            yield Difference(f"{where} {name}", str(value), "no such field")
+        elif not matches(value, got[name]):
+            yield Difference(f"{where} {name}", str(value), str(got[name]))
+
+
+def compare_receipts(
+    expected: tuple[Mapping[str, Value], ...], got: tuple[Receipt, ...]
+) -> Iterator[Difference]:
+    """Exactly these receipts, in this order."""
+    if len(expected) != len(got):
+        wanted = ", ".join(str(one.get("type", "a receipt")) for one in expected) or "none"
+        seen = ", ".join(receipt.type for receipt in got) or "none"
+        yield Difference("receipts", wanted, seen)
+        return
+    for number, (fields, receipt) in enumerate(zip(expected, got, strict=True), 1):
+        where = f"receipt {number}" if len(got) > 1 else "receipt"
+        yield from compare_fields(where, fields, fields_of(receipt))
+
+
+def compare_denial(expected: Denial, got: Receipt) -> Iterator[Difference]:
+    """A refusal by this rule, with this code among its reasons and this message."""
+    if got.granted:
+        yield Difference("outcome", "denied", got.outcome)
+        return
+    if expected.rule is not None and expected.rule != got.rule:
+        yield Difference("denied by rule", expected.rule, got.rule)
+    codes = {one.code for one in got.unmet}
+    if expected.code is not None and expected.code not in codes:
+        yield Difference("denied with code", expected.code, ", ".join(sorted(codes)))
+    if expected.error is not None and not matches(expected.error, got.message):
+        yield Difference("denied saying", expected.error, got.message)

@@ -1,0 +1,408 @@
+"""Run a drill through the real engine, on time that the drill moves.
+
+Law 13: the same drill on the same constitution gives the same tree root. Stand-ins' keys and
+nonces follow from the drill, the constitution and the ledger's origin; only the log key is random,
+and it enters no leaf.
+
+Law 14: a drill can't touch the real thing. It has a ledger of its own, which says so in its first
+row, and an origin of its own, so that nothing signed in it counts anywhere else.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from vmstate import canonical
+from vmstate.canonical import Json
+from vmstate.authority import Authority
+from vmstate.clock import VirtualClock
+from vmstate.constitution.law import Constitution
+from vmstate.decisions.command import Escalate, Renew, make_command
+from vmstate.drills.drill import IDLE, Arguments, Drill, Expectation, Step, Value, fill, parse_wait
+from vmstate.drills.expect import (
+    Difference,
+    compare_denial,
+    compare_fields,
+    compare_receipts,
+    result_of,
+)
+from vmstate.errors import InputError, VmstateError
+from vmstate.expiry import VirtualExpiry
+from vmstate.ledger.audit import audit_ledger
+from vmstate.ledger.receipt import Receipt
+from vmstate.ledger.store import DrillMark
+from vmstate.signing import PrivateKey, Request, Signed, approve, attest
+
+PASS, FAIL, BLOCKED, ERROR = "pass", "fail", "blocked", "error"
+APPROVED_FOR = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """One step as it went: the receipts it left, and how it differs from what was expected."""
+
+    name: str
+    at: datetime
+    receipts: tuple[Receipt, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.differences
+
+
+@dataclass(frozen=True, slots=True)
+class DrillRun:
+    """A drill as it went. `root` is its ledger's tree root: the same whenever it runs the same."""
+
+    drill: Drill
+    verdict: str
+    steps: tuple[StepRun, ...]
+    receipts: tuple[Receipt, ...]
+    root: str
+    virtual_for: timedelta
+    wall_for: timedelta
+    reason: str = ""
+
+
+@dataclass
+class _Stage:
+    """The world of one drill while it runs."""
+
+    drill: Drill
+    authority: Authority
+    expiry: VirtualExpiry
+    principal: str
+    stop_at: datetime
+    deadline: float
+    saved: dict[str, str]
+    violations: list[Difference] = field(default_factory=list)
+    signatures: int = 0
+
+    @property
+    def now(self) -> datetime:
+        return self.authority.clock.read().wall
+
+    def key(self, name: str) -> PrivateKey:
+        """The throw-away key of a stand-in, which counts under this drill's origin only."""
+        origin = self.authority.ledger.origin
+        return stand_in_key(self.drill, self.authority.constitution, origin, name)
+
+    def nonce(self) -> str:
+        self.signatures += 1
+        parts: list[Json] = [self.drill.digest, self.authority.ledger.origin, self.signatures]
+        return canonical.digest(canonical.encode(parts)).removeprefix("sha256:")[:32]
+
+
+class _Stopped(Exception):  # noqa: N818 -- not an error of the engine
+    """The drill reached one of its limits."""
+
+
+def stand_in_key(drill: Drill, constitution: Constitution, origin: str, name: str) -> PrivateKey:
+    """The key with which `name` signs in this drill, under this law and origin."""
+    return PrivateKey.derive(drill.digest, constitution.digest, origin, name)
+
+
+def run_suite(
+    drills: Iterable[Drill], constitution: Constitution, *, keep: Path | None = None
+) -> Iterator[DrillRun]:
+    """Run drills one after the other; a gate that does not pass blocks what comes after it.
+
+    `keep` is a folder in which each drill's ledger stays, as `<id>.db`; without it they go.
+    """
+    blocked = ""
+    for drill in drills:
+        if blocked:
+            none = timedelta()
+            yield DrillRun(drill, BLOCKED, (), (), "", none, none, f"{blocked} did not pass")
+            continue
+        run = run_drill(drill, constitution, keep=keep)
+        if drill.document.drill.gate and run.verdict != PASS:
+            blocked = drill.id
+        yield run
+
+
+def run_drill(drill: Drill, constitution: Constitution, *, keep: Path | None = None) -> DrillRun:
+    """Run one drill in a ledger of its own.
+
+    What goes wrong while running (a limit reached, a file that can't be written) is the verdict
+    `error` with its reason, not an exception.
+    """
+    began = time.monotonic()
+    steps: list[StepRun] = []
+    try:
+        with _stage(drill, constitution, keep, began) as stage:
+            reason = _perform(stage, steps)
+            receipts, root = _read_out(stage)
+            findings = audit_ledger(stage.authority.ledger).findings
+            passed_for = stage.now - drill.start
+    except VmstateError as error:
+        wall_for = timedelta(seconds=time.monotonic() - began)
+        return DrillRun(drill, ERROR, tuple(steps), (), "", timedelta(), wall_for, str(error))
+    wall_for = timedelta(seconds=time.monotonic() - began)
+    if findings and not reason:
+        reason = f"audit: {findings[0]}"
+    broken = bool(findings) or any(not step.passed for step in steps)
+    verdict = ERROR if reason and not findings else FAIL if broken else PASS
+    return DrillRun(drill, verdict, tuple(steps), receipts, root, passed_for, wall_for, reason)
+
+
+@contextmanager
+def _stage(
+    drill: Drill, constitution: Constitution, keep: Path | None, began: float
+) -> Iterator[_Stage]:
+    table = constitution.document.drill
+    if table is None:
+        raise InputError("the constitution has no [drill] table: add one to run drills")
+    origin = f"{constitution.name}/drill/{drill.id}"
+    names = sorted({name for group in table.stand_ins.values() for name in group})
+    keys = {name: stand_in_key(drill, constitution, origin, name).public for name in names}
+    mark = DrillMark(drill.id, drill.marker, drill.digest, keys)
+    with ExitStack() as closing:
+        folder = keep or Path(closing.enter_context(tempfile.TemporaryDirectory("-vmstate-drill")))
+        clock = VirtualClock(drill.start)
+        ledger = folder / f"{drill.id}.db"
+        authority = Authority.create(constitution, ledger, clock=clock, origin=origin, drill=mark)
+        closing.callback(authority.close)
+        expiry = VirtualExpiry(authority)
+        closing.callback(expiry.stop)
+        heading = drill.document.drill
+        stage = _Stage(
+            drill,
+            authority,
+            expiry,
+            table.principal,
+            drill.start + heading.virtual_limit,
+            began + heading.limit.total_seconds(),
+            {"marker": drill.marker, "date": heading.start[:10]},
+        )
+        authority.subscribe(lambda receipt: _watch(stage, receipt))
+        yield stage
+
+
+def _perform(stage: _Stage, steps: list[StepRun]) -> str:
+    """Set-up, steps, clean-up; returns why it stopped early, or nothing."""
+    document = stage.drill.document
+    try:
+        for number, step in enumerate((*document.setup, *document.step), 1):
+            steps.append(_run_step(stage, step, number))
+    except _Stopped as stopped:
+        return str(stopped)
+    except VmstateError as error:
+        return f"step {len(steps) + 1}: {error}"
+    finally:
+        for number, step in enumerate(document.cleanup, len(steps) + 1):
+            steps.append(_run_step(stage, step, number))
+        _leave_nothing(stage)
+    return ""
+
+
+def _run_step(stage: _Stage, step: Step, number: int) -> StepRun:
+    if time.monotonic() > stage.deadline:
+        limit = canonical.format_duration(stage.drill.document.drill.limit)
+        raise _Stopped(f"step {number}: the drill took longer than its limit of {limit}")
+    before = _size(stage)
+    leases = _leases(stage)
+    profiles = {name: stage.authority.standing(name).profile for name in _principals(stage)}
+    answer: Receipt | None = None
+    result: dict[str, Value] = {}
+    if step.do == "may":
+        who = step.as_ or stage.principal
+        result = {"success": stage.authority.may(who, step.with_.what or "")}
+    elif step.do is not None:
+        answer = _VERBS[step.do](stage, step.as_ or stage.principal, step.with_)
+        result = result_of(answer)
+    else:
+        _wait(stage, step, number)
+    if step.save is not None:
+        stage.saved |= {f"{step.save}.{name}": str(value) for name, value in result.items()}
+    with stage.authority.ledger.read() as snapshot:
+        receipts = tuple(snapshot.receipts(after=before - 1))
+    found = [*stage.violations]
+    stage.violations.clear()
+    found += _compare(stage, step.expect, answer, result, receipts)
+    if "leases" in step.expect.unchanged and _leases(stage) != leases:
+        found.append(Difference("leases", "unchanged", "changed"))
+    if "profiles" in step.expect.unchanged:
+        now = {name: stage.authority.standing(name).profile for name in profiles}
+        found += compare_fields("profile of", profiles, now)
+    return StepRun(step.name or _title(step), stage.now, receipts, tuple(found))
+
+
+def _title(step: Step) -> str:
+    if step.do is None:
+        return f"wait for {step.advance}" if step.advance else f"wait until {step.advance_to}"
+    return f"{step.do} {step.with_.to or step.with_.lease or step.with_.what or ''}".strip()
+
+
+def _compare(
+    stage: _Stage,
+    expect: Expectation,
+    answer: Receipt | None,
+    result: Mapping[str, Value],
+    receipts: tuple[Receipt, ...],
+) -> Iterator[Difference]:
+    yield from compare_fields("result", _filled(stage, expect.result), result)
+    if expect.denied is not None and answer is not None:
+        yield from compare_denial(expect.denied, answer)
+    elif expect.denied is not None:
+        yield Difference("outcome", "denied", "nothing was asked")
+    elif answer is not None and not answer.granted and "success" not in expect.result:
+        yield Difference("outcome", "granted", f"denied: {answer.message}")
+    if expect.receipts is not None:
+        wanted = tuple(_filled(stage, fields) for fields in expect.receipts)
+        yield from compare_receipts(wanted, receipts)
+    for name, profile in expect.profile.items():
+        held = stage.authority.standing(name).profile
+        if held != profile:
+            yield Difference(f"profile of {name}", profile, held)
+    if expect.active is not None:
+        active = sum(len(one.leases) for one in stage.authority.status())
+        if active != expect.active:
+            yield Difference("active leases", str(expect.active), str(active))
+
+
+def _filled(stage: _Stage, fields: Mapping[str, Value]) -> dict[str, Value]:
+    return {
+        name: fill(value, stage.saved) if isinstance(value, str) else value
+        for name, value in fields.items()
+    }
+
+
+def _wait(stage: _Stage, step: Step, number: int) -> None:
+    if step.advance == IDLE:
+        while (at := stage.expiry.next_deadline()) is not None:
+            _move(stage, at, number)
+        return
+    if step.advance is not None:
+        at = stage.now + canonical.parse_duration(step.advance)
+    else:
+        base, offset = parse_wait(step.advance_to or "")
+        at = canonical.parse_at(fill(base, stage.saved)) + offset
+    _move(stage, at, number)
+
+
+def _move(stage: _Stage, at: datetime, number: int) -> None:
+    if at < stage.now:
+        now = canonical.format_at(stage.now)
+        raise _Stopped(f"step {number}: waits for {canonical.format_at(at)}, it is {now} already")
+    if at > stage.stop_at:
+        limit = canonical.format_duration(stage.drill.document.drill.virtual_limit)
+        raise _Stopped(f"step {number}: waits longer than its virtual limit of {limit}")
+    stage.expiry.run_until(at)
+
+
+def _backing(
+    stage: _Stage, principal: str, to: str, trigger: str, given: Arguments
+) -> dict[str, Any]:
+    """The fields of a climb or renewal, with what the stand-ins named in it have signed."""
+    facts = {name: fill(value, stage.saved) for name, value in given.facts.items()}
+    reason = fill(given.reason, stage.saved)
+    fields: dict[str, Any] = {"principal": principal, "reason": reason, "facts": facts}
+    fields["ttl"] = given.ttl
+    if not given.approved_by and given.attested_by is None:
+        return fields
+    nonce = stage.nonce()
+    request = stage.authority.prepare(
+        principal, to, trigger=trigger, reason=reason, facts=facts, ttl=given.ttl, nonce=nonce
+    )
+    approvals = tuple(_approved(stage, request, name) for name in given.approved_by)
+    attestations: tuple[Signed, ...] = ()
+    if given.attested_by is not None:
+        by, nonce = given.attested_by, stage.nonce()
+        attestations = (attest(request, by, stage.key(by), at=stage.now, nonce=nonce),)
+    return {
+        **fields,
+        "facts": request.facts,
+        "request": request,
+        "approvals": approvals,
+        "attestations": attestations,
+    }
+
+
+def _approved(stage: _Stage, request: Request, by: str) -> Signed:
+    expires_at = stage.now + APPROVED_FOR
+    return approve(request, by, stage.key(by), expires_at=expires_at, nonce=stage.nonce())
+
+
+def _escalate(stage: _Stage, who: str, given: Arguments) -> Receipt:
+    to, trigger = given.to or "", given.trigger or ""
+    fields = _backing(stage, who, to, trigger, given)
+    fields |= {"to": to, "trigger": trigger, "renew_parent": given.renew_parent}
+    return stage.authority.submit(make_command(Escalate, fields))
+
+
+def _renew(stage: _Stage, who: str, given: Arguments) -> Receipt:
+    lease = fill(given.lease or "", stage.saved)
+    with stage.authority.ledger.read() as snapshot:
+        held = snapshot.lease(lease)
+    to, trigger = (held.profile, held.trigger) if held is not None else ("none", "none")
+    fields = {**_backing(stage, who, to, trigger, given), "lease": lease}
+    return stage.authority.submit(make_command(Renew, fields))
+
+
+def _release(stage: _Stage, who: str, given: Arguments) -> Receipt:
+    lease, reason = fill(given.lease or "", stage.saved), fill(given.reason, stage.saved)
+    ending = given.ending or "operator_release"
+    return stage.authority.release(who, lease, ending=ending, reason=reason)
+
+
+def _revoke(stage: _Stage, who: str, given: Arguments) -> Receipt:
+    lease, reason = fill(given.lease or "", stage.saved), fill(given.reason, stage.saved)
+    ending = given.ending or "sovereign_revoke"
+    return stage.authority.revoke(who, lease, key=stage.key(who), ending=ending, reason=reason)
+
+
+_VERBS: Mapping[str, Callable[[_Stage, str, Arguments], Receipt]] = {
+    "escalate": _escalate,
+    "renew": _renew,
+    "release": _release,
+    "revoke": _revoke,
+}
+
+
+def _watch(stage: _Stage, receipt: Receipt) -> None:
+    """What must hold after every receipt, whatever the drill is about."""
+    with stage.authority.ledger.read() as snapshot:
+        leases = {lease.id: lease for lease in snapshot.open_leases()}
+    for lease in leases.values():
+        parent = leases.get(lease.parent) if lease.parent is not None else None
+        if lease.parent is not None and parent is None:
+            what = f"after receipt {receipt.seq}: parent of {lease.id}"
+            stage.violations.append(Difference(what, "an open lease", "ended"))
+        elif parent is not None and parent.expires_at < lease.expires_at:
+            what = f"after receipt {receipt.seq}: end of {lease.id}"
+            ends = canonical.format_at(parent.expires_at), canonical.format_at(lease.expires_at)
+            stage.violations.append(Difference(what, f"by {ends[0]}", ends[1]))
+
+
+def _leave_nothing(stage: _Stage) -> None:
+    """Clean-up that no drill can forget: whatever it opened is ended, by its holder."""
+    for standing in stage.authority.status():
+        for lease in reversed(standing.leases):
+            stage.authority.release(standing.principal, lease.id, reason="DRILL: clean-up")
+
+
+def _principals(stage: _Stage) -> tuple[str, ...]:
+    steps = (*stage.drill.document.setup, *stage.drill.document.step)
+    return tuple(sorted({stage.principal, *(step.as_ for step in steps if step.as_)}))
+
+
+def _leases(stage: _Stage) -> tuple[Any, ...]:
+    with stage.authority.ledger.read() as snapshot:
+        return tuple(snapshot.leases())
+
+
+def _size(stage: _Stage) -> int:
+    with stage.authority.ledger.read() as snapshot:
+        return snapshot.head().tree.size
+
+
+def _read_out(stage: _Stage) -> tuple[tuple[Receipt, ...], str]:
+    with stage.authority.ledger.read() as snapshot:
+        return tuple(snapshot.receipts()), f"sha256:{snapshot.head().tree.root().hex()}"
