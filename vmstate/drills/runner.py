@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from vmstate import canonical
-from vmstate.canonical import Json
 from vmstate.authority import Authority
+from vmstate.canonical import Json
 from vmstate.clock import VirtualClock
 from vmstate.constitution.law import Constitution
 from vmstate.decisions.command import Escalate, Renew, make_command

@@ -1,0 +1,317 @@
+"""`status escalate renew release revoke may why`: holding authority and giving it back."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmstate.canonical import Json, format_at, format_duration
+from vmstate.interfaces.cli.options import (
+    backing_options,
+    complete_lease,
+    complete_profile,
+    complete_trigger,
+    read_facts,
+    read_prepared,
+    read_statements,
+    read_ttl,
+)
+from vmstate.interfaces.cli.output import (
+    answer,
+    emit,
+    say,
+    say_denial,
+    spell_left,
+    spell_time,
+    table,
+)
+from vmstate.interfaces.cli.settings import (
+    DENIED,
+    OK,
+    Command,
+    Settings,
+    principal_option,
+    required,
+)
+
+if TYPE_CHECKING:
+    from vmstate.authority import Authority, Explanation, Standing
+    from vmstate.leases.lease import Lease
+    from vmstate.ledger.receipt import Receipt
+
+DEFAULT_TRIGGER = "operator_request"
+
+
+@click.command(cls=Command)
+@click.argument("who", required=False)
+@click.pass_obj
+def status(settings: Settings, who: str | None) -> None:
+    """Show who holds what, and until when. With WHO, that one alone."""
+    authority = settings.authority()
+    standings = authority.status() if who is None else (authority.standing(who),)
+    with authority.ledger.read() as snapshot:
+        size = snapshot.head().tree.size
+        overdue = snapshot.due(authority.clock.read(), 1)
+    if settings.json:
+        bodies: list[Json] = [_standing_body(one) for one in standings]
+        emit(
+            {
+                "ok": True,
+                "origin": authority.ledger.origin,
+                "constitution": authority.constitution.digest,
+                "drill": authority.ledger.drill is not None,
+                "size": size,
+                "overdue": bool(overdue),
+                "standing": bodies,
+            }
+        )
+        return
+    rows = [row for one in standings for row in _standing_rows(one, authority)]
+    table(("WHO", "PROFILE", "ENDS", "LEFT", "LEASE", "RULE"), rows)
+    drill = "  DRILL" if authority.ledger.drill is not None else ""
+    say(f"{authority.ledger.origin}  {size} receipts{drill}")
+    if who is None:
+        say(f"everybody else stands at {authority.constitution.baseline}")
+    if overdue:
+        say("some leases are over and their receipts are owed: vmstate serve writes them")
+
+
+def _standing_rows(standing: "Standing", authority: "Authority") -> list[Sequence[str]]:
+    if not standing.leases:
+        return [(standing.principal, authority.constitution.baseline, "", "", "", "")]
+    return [
+        (
+            standing.principal,
+            lease.profile,
+            spell_time(lease.expires_at),
+            spell_left(lease, standing.now),
+            lease.id,
+            lease.rule,
+        )
+        for lease in standing.leases
+    ]
+
+
+def _standing_body(standing: "Standing") -> dict[str, Json]:
+    leases: list[Json] = [_lease_body(lease, standing) for lease in standing.leases]
+    return {"principal": standing.principal, "profile": standing.profile, "leases": leases}
+
+
+def _lease_body(lease: "Lease", standing: "Standing") -> dict[str, Json]:
+    return {
+        "lease": lease.id,
+        "profile": lease.profile,
+        "rule": lease.rule,
+        "parent": lease.parent,
+        "granted_at": format_at(lease.granted_at),
+        "expires_at": format_at(lease.expires_at),
+        "left_us": lease.left(standing.now) // timedelta(microseconds=1),
+        "renewals": lease.renewals,
+    }
+
+
+@click.command(cls=Command)
+@click.argument("profile", shell_complete=complete_profile)
+@click.option(
+    "--trigger",
+    shell_complete=complete_trigger,
+    help="What calls for it.  [default: operator_request]",
+)
+@click.option("--renew-parent", is_flag=True, help="Renew the lease below in the same breath.")
+@backing_options
+@click.pass_obj
+def escalate(settings: Settings, /, profile: str, **given: Any) -> None:
+    """Ask for PROFILE. A prepared request (--request) brings its own trigger, reason and facts."""
+    authority = settings.authority()
+    receipt = authority.submit(_asked(profile, given))
+    answer(receipt, settings, _granted(receipt))
+
+
+@click.command(cls=Command)
+@click.argument("profile", shell_complete=complete_profile)
+@click.option(
+    "--trigger",
+    shell_complete=complete_trigger,
+    help="What calls for it.  [default: operator_request]",
+)
+@click.option("--renew-parent", is_flag=True, help="Renew the lease below in the same breath.")
+@backing_options
+@click.pass_obj
+def why(settings: Settings, /, profile: str, **given: Any) -> None:
+    """Say what asking for PROFILE would come to, by the same rules, writing nothing.
+
+    Exits 0 if it would be granted, 3 if not.
+    """
+    authority = settings.authority()
+    explanation = authority.why(_asked(profile, given))
+    entry = explanation.answer
+    if settings.json:
+        emit(_explanation_body(explanation))
+    elif explanation.granted and entry.expires_at is not None:
+        lasts = entry.expires_at - authority.clock.read().wall
+        cut = f", cut by the {entry.clipped_by}" if entry.clipped_by else ""
+        until = spell_time(entry.expires_at)
+        click.echo(f"yes, by {entry.grounds.rule}: until {until} ({format_duration(lasts)}{cut})")
+    else:
+        say_denial(entry.grounds.unmet, entry.grounds.rule)
+        _say_route(explanation)
+    raise SystemExit(OK if explanation.granted else DENIED)
+
+
+def _say_route(explanation: "Explanation") -> None:
+    if not explanation.route:
+        return
+    say(f"the way from {explanation.held}:")
+    for number, rung in enumerate(explanation.route, 1):
+        needs = "; ".join(rung.needs) or "nothing more"
+        ttl = format_duration(rung.ttl)
+        say(f"  {number}. {rung.to_profile} on {rung.trigger}, {ttl} at most, needs {needs}")
+
+
+def _explanation_body(explanation: "Explanation") -> dict[str, Json]:
+    entry = explanation.answer
+    unmet: list[Json] = [{**one.body(), "message": one.message} for one in entry.grounds.unmet]
+    route: list[Json] = [
+        {
+            "rule": rung.rule,
+            "from": rung.from_profile,
+            "to": rung.to_profile,
+            "trigger": rung.trigger,
+            "ttl": format_duration(rung.ttl),
+            "needs": list(rung.needs),
+        }
+        for rung in explanation.route
+    ]
+    return {
+        "ok": explanation.granted,
+        "held": explanation.held,
+        "rule": entry.grounds.rule,
+        "expires_at": format_at(entry.expires_at) if entry.expires_at else None,
+        "clipped_by": entry.clipped_by,
+        "unmet": unmet,
+        "route": route,
+    }
+
+
+@click.command(cls=Command)
+@click.argument("lease", shell_complete=complete_lease)
+@backing_options
+@click.pass_obj
+def renew(settings: Settings, /, lease: str, **given: Any) -> None:
+    """Ask for a later end of LEASE, the topmost one; its rule decides again."""
+    from vmstate.decisions.command import Renew, make_command
+
+    authority = settings.authority()
+    fields = {**_backing(given), "lease": lease}
+    receipt = authority.submit(make_command(Renew, fields))
+    answer(receipt, settings, _granted(receipt))
+
+
+@click.command(cls=Command)
+@click.argument("lease", shell_complete=complete_lease)
+@principal_option("Whose lease it is; by default its holder's.  [env: VMSTATE_PRINCIPAL]")
+@click.option("--ending", default="operator_release", show_default=True)
+@click.option("--reason", default="", help="Why; goes into the receipt.")
+@click.pass_obj
+def release(settings: Settings, lease: str, who: str | None, ending: str, reason: str) -> None:
+    """Give LEASE back, and with it what stands on it."""
+    authority = settings.authority()
+    if who is None:
+        with authority.ledger.read() as snapshot:
+            held = snapshot.lease(lease)
+        who = held.principal if held is not None else None
+    who = required(who, "--as")
+    receipt = authority.release(who, lease, ending=ending, reason=reason)
+    answer(receipt, settings, _ended(receipt))
+
+
+@click.command(cls=Command)
+@click.argument("lease", shell_complete=complete_lease)
+@principal_option("Who revokes.  [env: VMSTATE_PRINCIPAL]")
+@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their private key.")
+@click.option("--ending", default="sovereign_revoke", show_default=True)
+@click.option("--reason", default="", help="Why; goes into the receipt.")
+@click.pass_obj
+def revoke(
+    settings: Settings,
+    lease: str,
+    who: str | None,
+    key_file: Path | None,
+    ending: str,
+    reason: str,
+) -> None:
+    """End LEASE, whoever holds it. Takes a signature: a name alone ends nobody's lease."""
+    from vmstate.signing import PrivateKey
+
+    actor = required(who, "--as")
+    if key_file is None:
+        raise click.UsageError("Missing option '--key': a name alone ends nobody's lease.")
+    key = PrivateKey.load(key_file)
+    authority = settings.authority()
+    receipt = authority.revoke(actor, lease, key=key, ending=ending, reason=reason)
+    answer(receipt, settings, _ended(receipt))
+
+
+@click.command(cls=Command)
+@click.argument("who")
+@click.argument("what")
+@click.pass_obj
+def may(settings: Settings, who: str, what: str) -> None:
+    """Answer whether WHO may now do WHAT, a profile or an act: exits 0 for yes, 3 for no."""
+    allowed = settings.authority().may(who, what)
+    if settings.json:
+        emit({"ok": allowed, "principal": who, "what": what, "may": allowed})
+    else:
+        click.echo("yes" if allowed else "no")
+    raise SystemExit(OK if allowed else DENIED)
+
+
+def _asked(profile: str, given: dict[str, Any]) -> Any:
+    from vmstate.decisions.command import Escalate, make_command
+
+    fields = _backing(given)
+    request = fields["request"]
+    trigger = given["trigger"] or (request.trigger if request else DEFAULT_TRIGGER)
+    fields |= {"to": profile, "trigger": trigger, "renew_parent": given["renew_parent"]}
+    return make_command(Escalate, fields)
+
+
+def _backing(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a command; what was not said is taken from the prepared request, if any."""
+    request = read_prepared(given["request_file"])
+    facts = read_facts(given["facts"])
+    ttl = read_ttl(given["ttl"])
+    who, reason = given["who"], given["reason"]
+    if request is not None:
+        who, facts = who or request.principal, facts or dict(request.facts)
+        reason = request.reason if reason is None else reason
+        if ttl is None and request.ttl_us is not None:
+            ttl = timedelta(microseconds=request.ttl_us)
+    return {
+        "principal": required(who, "--as"),
+        "reason": reason or "",
+        "facts": facts,
+        "ttl": ttl,
+        "request": request,
+        "approvals": read_statements(given["approvals"]),
+        "attestations": read_statements(given["attestations"]),
+    }
+
+
+def _granted(receipt: "Receipt") -> str:
+    if receipt.expires_at is None:
+        return ""
+    who = receipt.fields["who"]["principal"]
+    length = format_duration(receipt.expires_at - receipt.at)
+    clipped_by = receipt.fields["what"]["clipped_by"]
+    cut = f", cut by the {clipped_by}" if clipped_by else ""
+    until = f"until {spell_time(receipt.expires_at)} ({length}{cut})"
+    return f"{receipt.lease}: {who} is {receipt.profile} {until}"
+
+
+def _ended(receipt: "Receipt") -> str:
+    what = receipt.fields["what"]
+    who = receipt.fields["who"]["principal"]
+    return f"{receipt.lease} ended by {what['ending']}: {who} is {receipt.profile}"

@@ -1,0 +1,124 @@
+"""`drill list`, `drill run`: rehearsing on virtual time."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vmstate.canonical import format_duration
+from vmstate.errors import InputError
+from vmstate.interfaces.cli.output import emit, say, table
+from vmstate.interfaces.cli.settings import BLOCKED, ERROR, FAILED, OK, Command, Settings
+
+if TYPE_CHECKING:
+    from vmstate.constitution.law import Constitution
+    from vmstate.drills.runner import DrillRun
+
+_COLOURS = {"pass": "green", "fail": "red", "blocked": "yellow", "error": "red"}
+_CODES = {"pass": OK, "fail": FAILED, "blocked": BLOCKED, "error": ERROR}
+
+
+@click.group()
+def drill() -> None:
+    """Rehearse on virtual time, in ledgers of their own."""
+
+
+@drill.command("list", cls=Command)
+@click.pass_obj
+def list_drills(settings: Settings) -> None:
+    """List the packaged drills."""
+    from vmstate.drills.drill import packaged_drills
+
+    drills = packaged_drills()
+    if settings.json:
+        emit({"ok": True, "drills": [{"id": one.id, "title": one.title} for one in drills]})
+        return
+    rows = [(one.id, one.title, f"{len(one.document.step)} steps") for one in drills]
+    table(("DRILL", "TITLE", "STEPS"), rows)
+
+
+@drill.command("run", cls=Command)
+@click.argument("drill_files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILES]...")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="A new folder in which each drill's ledger stays, to be audited.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show every step, not only what failed.")
+@click.pass_obj
+def run(
+    settings: Settings, drill_files: tuple[Path, ...], keep: Path | None, *, verbose: bool
+) -> None:
+    """Run the packaged drills, or those in FILES.
+
+    The packaged ones run under the packaged constitution unless --constitution names another;
+    FILES run under yours. No live ledger is touched. Exits 0 if all passed, 1 if one failed, 4 if
+    one was blocked, 6 on an error.
+    """
+    from vmstate.drills.drill import load_drill, packaged_drills
+    from vmstate.drills.report import suite_body
+    from vmstate.drills.runner import run_suite
+
+    drills = tuple(load_drill(path) for path in drill_files) or packaged_drills()
+    law = _law(settings, packaged=not drill_files)
+    if keep is not None:
+        _make_folder(keep)
+    runs = []
+    for one in run_suite(drills, law, keep=keep):
+        runs.append(one)
+        if not settings.json:
+            _show(one, verbose=verbose)
+    if settings.json:
+        emit(suite_body(runs, law.digest))
+    else:
+        _summary(runs, law)
+    raise SystemExit(max(_CODES[one.verdict] for one in runs))
+
+
+def _law(settings: Settings, *, packaged: bool) -> "Constitution":
+    from importlib.resources import files
+
+    from vmstate.constitution.loading import read_constitution
+
+    if not packaged or settings.constitution != Settings().constitution:
+        return settings.law()
+    preset = files("vmstate.constitution") / "presets" / "vaultmesh.toml"
+    return read_constitution(preset.read_bytes(), name="vaultmesh.toml")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{path} can't be made: {error.strerror}: name a new folder") from error
+
+
+def _show(one: "DrillRun", *, verbose: bool) -> None:
+    passed = sum(step.passed for step in one.steps)
+    verdict = click.style(f"{one.verdict.upper():7}", fg=_COLOURS[one.verdict], bold=True)
+    virtual = format_duration(one.virtual_for)
+    counts = (
+        f"{passed}/{len(one.steps)} steps  {len(one.receipts):>3} receipts  {virtual:>6} virtual"
+    )
+    click.echo(f"{verdict} {one.drill.id:8} {one.drill.title:44} {counts}")
+    for number, step in enumerate(one.steps, 1):
+        if verbose or not step.passed:
+            mark = "ok  " if step.passed else click.style("FAIL", fg="red", bold=True)
+            seqs = ", ".join(str(receipt.seq) for receipt in step.receipts)
+            at = step.at.strftime("%H:%M:%S")
+            click.echo(f"  {mark} {number:>2} {at}  {step.name}{f'  [{seqs}]' if seqs else ''}")
+        for difference in step.differences:
+            click.echo(f"          {difference.what}")
+            click.echo(f"            expected  {difference.expected}")
+            click.echo(f"            got       {difference.got}")
+    if one.reason:
+        click.echo(f"  {one.reason}")
+    if verbose and one.root:
+        click.echo(f"  root {one.root}")
+
+
+def _summary(runs: "list[DrillRun]", law: "Constitution") -> None:
+    counts = {name: sum(one.verdict == name for one in runs) for name in _CODES}
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    click.echo(f"{told}  under {law.name} {law.version} {law.digest[:19]}…")
+    say("-v shows every step; --keep FOLDER leaves the ledgers to be audited")

@@ -1,0 +1,121 @@
+"""What people type: facts, files of statements, and completions for names."""
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vmstate.canonical import parse_duration
+from vmstate.errors import InputError, VmstateError
+from vmstate.interfaces.cli.settings import Settings, principal_option
+
+if TYPE_CHECKING:
+    from vmstate.signing import Request, Signed
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def read_facts(pairs: Iterable[str]) -> dict[str, str]:
+    """`name=value` each; raises a usage error for anything else, and for a name given twice."""
+    facts: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or not value:
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--fact")
+        if name in facts:
+            raise click.BadParameter(f"{name!r} is given twice", param_hint="--fact")
+        facts[name] = value
+    return facts
+
+
+def read_ttl(text: str | None) -> timedelta | None:
+    """A duration such as `15m`, or None; raises InputError."""
+    return None if text is None else parse_duration(text)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that the caller named; raises InputError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that is not there yet; raises InputError."""
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except OSError as error:
+        raise InputError(f"{path} can't be written: {error.strerror}") from error
+
+
+def read_prepared(path: Path | None) -> "Request | None":
+    """A prepared request, if a file is named; raises InputError."""
+    from vmstate.signing import read_request
+
+    return None if path is None else _named(path, read_request)
+
+
+def read_statements(paths: Iterable[Path]) -> "tuple[Signed, ...]":
+    """Signed statements from files; raises InputError."""
+    from vmstate.signing import read_signed
+
+    return tuple(_named(path, read_signed) for path in paths)
+
+
+def _named(path: Path, read: Callable[[bytes], Any]) -> Any:
+    try:
+        return read(read_file(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def complete_profile(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Profiles of the constitution that begin so."""
+    return _complete(context, incomplete, lambda s: list(s.law().document.profiles))
+
+
+def complete_trigger(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Triggers of the constitution that begin so."""
+    return _complete(context, incomplete, lambda s: [r.trigger for r in s.law().rules.values()])
+
+
+def complete_lease(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Live leases that begin so."""
+    return _complete(
+        context,
+        incomplete,
+        lambda s: [lease.id for one in s.authority().status() for lease in one.leases],
+    )
+
+
+def _complete(
+    context: click.Context, incomplete: str, names: Callable[[Settings], list[str]]
+) -> list[str]:
+    settings = context.find_object(Settings) or Settings()
+    try:
+        known = names(settings)
+    except VmstateError:
+        return []  # a shell asks while its user is typing: there is nobody to tell
+    return sorted({name for name in known if name.startswith(incomplete)})
+
+
+def backing_options(function: _Function) -> _Function:
+    """The options by which evidence stands behind a climb or a renewal."""
+    path = click.Path(path_type=Path)
+    for option in reversed(
+        (
+            principal_option("Who asks: the principal.  [env: VMSTATE_PRINCIPAL]"),
+            click.option("--reason", help="Why; goes into the receipt."),
+            click.option("--fact", "facts", multiple=True, metavar="NAME=VALUE"),
+            click.option("--ttl", help="For how long, such as 15m; at most the rule's."),
+            click.option("--request", "request_file", type=path, help="The prepared request."),
+            click.option("--approval", "approvals", type=path, multiple=True),
+            click.option("--attestation", "attestations", type=path, multiple=True),
+        )
+    ):
+        function = option(function)
+    return function

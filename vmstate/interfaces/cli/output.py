@@ -1,0 +1,121 @@
+"""How answers look: tables on a terminal, tab-separated lines in a pipe, JSON where asked.
+
+What was asked for goes to standard output, everything said about it to standard error, so that a
+pipe gets data and nothing else. A time is shown as when it is over *and* what is left.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from vmstate.canonical import Json, format_duration
+from vmstate.interfaces.cli.settings import DENIED, Settings
+
+if TYPE_CHECKING:
+    from vmstate.clock import Moment
+    from vmstate.constitution.unmet import Unmet
+    from vmstate.leases.lease import Lease
+    from vmstate.ledger.bundle import Progress
+    from vmstate.ledger.receipt import Receipt
+
+
+def say(text: str) -> None:
+    """Something for the person at the terminal."""
+    click.echo(text, err=True)
+
+
+def emit(body: Mapping[str, Json]) -> None:
+    """One JSON object on standard output."""
+    click.echo(json.dumps(body, ensure_ascii=False))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal; in a pipe the same cells, whole, one line to a row, no header."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            click.echo("\t".join(cell.replace("\t", " ") for cell in row))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in header:
+        drawn.add_column(name, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console().print(drawn)
+
+
+def spell_time(at: datetime) -> str:
+    """`2026-01-01 12:15:00Z`: to the second, which is what people act on."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def spell_left(lease: "Lease", now: "Moment") -> str:
+    """What is left of a lease: `14m59s`."""
+    return format_duration(lease.left(now))
+
+
+def receipt_body(receipt: "Receipt") -> dict[str, Json]:
+    """What `--json` shows for a command's answer."""
+    return {
+        "ok": receipt.granted,
+        "message": receipt.message or None,
+        "id": receipt.id,
+        "receipt": receipt.fields,
+    }
+
+
+def answer(receipt: "Receipt", settings: Settings, granted: str) -> None:
+    """Show the receipt that answers a command; exits 3 if it is a denial."""
+    if settings.json:
+        emit(receipt_body(receipt))
+    elif receipt.granted:
+        click.echo(granted)
+        say(f"  receipt {receipt.seq}  {receipt.id}")
+    else:
+        say_denial(receipt.unmet, receipt.rule)
+        say(f"  receipt {receipt.seq}  {receipt.id}")
+    if not receipt.granted:
+        raise SystemExit(DENIED)
+
+
+def say_denial(unmet: "Sequence[Unmet]", rule: str) -> None:
+    """What was missing, by which rule, and what would work instead."""
+    mark = click.style("denied", fg="red", bold=True)
+    click.echo(f"{mark} by {rule}", err=True)
+    for one in unmet:
+        click.echo(f"  {one.message}  [{one.code}]", err=True)
+        click.echo(f"    {click.style('instead', dim=True)}  {one.remedy}", err=True)
+
+
+@contextmanager
+def progress(what: str) -> "Iterator[Progress | None]":
+    """A bar on standard error while something long goes on; nothing where nobody looks."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, advance=done, total=total)
+
+        yield advance

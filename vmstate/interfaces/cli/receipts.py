@@ -1,0 +1,213 @@
+"""`receipts export audit`: what was decided, and whether it is what it claims to be."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmstate.canonical import Json
+from vmstate.errors import LedgerNotFound
+from vmstate.interfaces.cli.output import emit, progress, say, spell_time, table
+from vmstate.interfaces.cli.settings import FAILED, OK, Command, Settings
+
+if TYPE_CHECKING:
+    from vmstate.ledger.audit import Audit
+    from vmstate.ledger.receipt import Receipt
+    from vmstate.ledger.store import Ledger
+
+SHOWN = 20
+FOLLOW_SECONDS = 0.5  # how often a follower looks again
+_HEADER = ("SEQ", "AT", "TYPE", "OUTCOME", "WHO", "WHAT", "RULE")
+
+
+@click.group()
+def receipts() -> None:
+    """List, show and follow what was decided."""
+
+
+def _open(settings: Settings) -> "Ledger":
+    """The ledger alone: reading receipts takes no constitution."""
+    from vmstate.ledger.store import Ledger
+
+    ledger = Ledger.open(settings.ledger)
+    click.get_current_context().call_on_close(ledger.close)
+    return ledger
+
+
+@receipts.command("list", cls=Command)
+@click.option("--who", help="Only about this principal.")
+@click.option("--type", "type_", help="Only of this type, such as auth_failure.")
+@click.option("--denied", is_flag=True, help="Only what was refused.")
+@click.option("--after", default=-1, help="Only receipts numbered above this.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="At most so many.")
+@click.pass_obj
+def list_receipts(
+    settings: Settings,
+    who: str | None,
+    type_: str | None,
+    after: int,
+    limit: int | None,
+    *,
+    denied: bool,
+) -> None:
+    """List receipts, the oldest first. With --json, each one's exact bytes, a line each."""
+    with _open(settings).read() as snapshot:
+        found = snapshot.receipts(
+            after=after, limit=limit, principal=who, type_=type_, denied=denied
+        )
+        _show_many(settings, found)
+
+
+@receipts.command("show", cls=Command)
+@click.argument("seq", type=click.IntRange(min=0))
+@click.pass_obj
+def show(settings: Settings, seq: int) -> None:
+    """Show receipt number SEQ whole. With --json, its exact bytes."""
+    with _open(settings).read() as snapshot:
+        receipt = snapshot.receipt(seq)
+    if settings.json:
+        click.echo(receipt.body)
+        return
+    click.echo(f"receipt {receipt.seq}  {receipt.id}")
+    click.echo(json.dumps(receipt.fields, indent=2, ensure_ascii=False))
+    for one in receipt.unmet:
+        click.echo(f"  {one.message}")
+
+
+@receipts.command("tail", cls=Command)
+@click.option("-n", "--number", default=SHOWN, show_default=True, type=click.IntRange(min=0))
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
+@click.pass_obj
+def tail(settings: Settings, number: int, *, follow: bool) -> None:
+    """Show the newest receipts; with -f, go on as more are written."""
+    ledger = _open(settings)
+    with ledger.read() as snapshot:
+        after = snapshot.head().tree.size - number - 1
+        last = _show_many(settings, snapshot.receipts(after=max(after, -1)))
+    while follow:
+        time.sleep(FOLLOW_SECONDS)
+        with ledger.read() as snapshot:
+            for receipt in snapshot.receipts(after=last):
+                last = receipt.seq
+                click.echo(receipt.body if settings.json else "\t".join(_row(receipt)))
+
+
+def _show_many(settings: Settings, found: "Iterable[Receipt]") -> int:
+    """Show receipts in the form asked for; returns the number of the last one."""
+    last = -1
+    rows = []
+    for receipt in found:
+        last = receipt.seq
+        if settings.json:
+            click.echo(receipt.body)
+        else:
+            rows.append(_row(receipt))
+    if not settings.json:
+        table(_HEADER, rows)
+    return last
+
+
+def _row(receipt: "Receipt") -> tuple[str, ...]:
+    said = receipt.fields
+    return (
+        str(receipt.seq),
+        spell_time(receipt.at),
+        receipt.type,
+        receipt.outcome,
+        said["who"]["principal"] or "",
+        _what(said),
+        receipt.rule,
+    )
+
+
+def _what(said: dict[str, Any]) -> str:
+    """`operator to guardian, lease-4, late by 3s`, as far as a receipt says so."""
+    what = said["what"]
+    parts = []
+    if what["from"] and what["to"]:
+        parts.append(f"{what['from']} to {what['to']}")
+    elif what["to"]:
+        parts.append(f"to {what['to']}")
+    if what["lease"]:
+        parts.append(what["lease"])
+    if what["ending"]:
+        parts.append(what["ending"])
+    return ", ".join(parts)
+
+
+@click.command(cls=Command)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.pass_obj
+def export(settings: Settings, folder: Path) -> None:
+    """Write the ledger into FOLDER for somebody who has neither vmstate nor a login.
+
+    It holds the signed checkpoint, the receipts' exact bytes, the key to verify with, and the
+    constitution.
+    """
+    from vmstate.ledger.bundle import export as write_bundle
+
+    ledger = _open(settings)
+    with progress("exporting") as bar:
+        bundle = write_bundle(ledger, folder, progress=bar)
+    size = int(bundle.note.split("\n")[1])
+    if settings.json:
+        emit({"ok": True, "folder": str(folder), "origin": ledger.origin, "size": size})
+        return
+    click.echo(f"{folder}: {size} receipts of {ledger.origin}")
+    say(f"verify it anywhere: vmstate audit {folder}")
+
+
+@click.command(cls=Command)
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.pass_obj
+def audit(settings: Settings, folder: Path | None) -> None:
+    """Verify a ledger, or with FOLDER an exported one; exits 1 if anything is not as claimed.
+
+    Checked are the tree and its signed head, every receipt's form and place, every signature that
+    a grant rests on, and that the leases follow from the receipts.
+    """
+    from vmstate.ledger.audit import audit_bundle, audit_ledger
+
+    began = time.monotonic()
+    with progress("auditing") as bar:
+        if folder is not None:
+            if not folder.exists():
+                raise LedgerNotFound(f"there is no folder {folder}: name an exported one")
+            report = audit_bundle(folder, progress=bar)
+        else:
+            report = audit_ledger(_open(settings), progress=bar)
+    _show_audit(settings, report, time.monotonic() - began)
+    raise SystemExit(OK if report.is_good else FAILED)
+
+
+def _show_audit(settings: Settings, report: "Audit", seconds: float) -> None:
+    if settings.json:
+        findings: list[Json] = [{"seq": one.seq, "what": one.what} for one in report.findings]
+        emit(
+            {
+                "ok": report.is_good,
+                "origin": report.origin,
+                "size": report.size,
+                "root": f"sha256:{report.root.hex()}",
+                "constitution": report.constitution,
+                "open_leases": report.open_leases,
+                "findings": findings,
+            }
+        )
+        return
+    for finding in _each(report):
+        click.echo(finding)
+    state = "intact" if report.is_good else f"{len(report.findings)} findings"
+    click.echo(
+        f"{report.origin}: {report.size} receipts, {report.open_leases} open leases: {state}"
+    )
+    click.echo(f"  root sha256:{report.root.hex()}")
+    say(f"  {seconds:.2f} s; without a checkpoint kept elsewhere, who has file and key may rewrite")
+
+
+def _each(report: "Audit") -> Iterator[str]:
+    mark = click.style("found", fg="red", bold=True)
+    yield from (f"{mark} {finding}" for finding in report.findings)

@@ -1,0 +1,102 @@
+"""`serve`, `recover`: keeping it going, and going on after a clock was wrong."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vmstate.canonical import encode
+from vmstate.errors import InputError
+from vmstate.interfaces.cli.options import read_prepared, read_statements
+from vmstate.interfaces.cli.output import answer, emit, say, spell_time
+from vmstate.interfaces.cli.settings import Command, Settings, principal_option, required
+from vmstate.interfaces.cli.statements import write_or_print
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from vmstate.ledger.receipt import Receipt
+
+
+@click.command(cls=Command)
+@click.pass_obj
+def serve(settings: Settings) -> None:
+    """Give leases back on time, until SIGTERM or Ctrl-C.
+
+    Authority ends at its deadline with or without this; what runs here writes the receipts on
+    time. Each receipt written is a line on standard output.
+    """
+    from vmstate.expiry import Expiry
+
+    authority = settings.authority()
+    if authority.ledger.drill is not None:
+        raise InputError(f"{settings.ledger} is a drill's ledger: its time is the drill's")
+    stop = threading.Event()
+
+    def ask_to_stop(_signal: int, _frame: "FrameType | None") -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    authority.subscribe(lambda receipt: _show(settings, receipt))
+    expiry = Expiry(authority)
+    expiry.start()
+    say(f"{authority.ledger.origin}: giving back on time; SIGTERM or Ctrl-C stops")
+    stop.wait()
+    expiry.stop()
+    say("stopped; what is still owed stays due")
+
+
+def _show(settings: Settings, receipt: "Receipt") -> None:
+    if settings.json:
+        click.echo(receipt.body)
+        return
+    said = receipt.fields
+    who, what = said["who"]["principal"] or "", said["what"]
+    fell = f"{what['lease']} {what['from']} to {what['to']}, {what['ending']}" if who else ""
+    click.echo(f"{spell_time(receipt.at)} {receipt.seq} {receipt.type} {who} {fell}".rstrip())
+
+
+@click.command(cls=Command)
+@click.option("--clock", "clock", is_flag=True, help="The clock is right, although it reads early.")
+@principal_option("Who asks for it.  [env: VMSTATE_PRINCIPAL]")
+@click.option("--reason", help="Why; the approver signs it too.")
+@click.option("--request", "request_file", type=click.Path(path_type=Path))
+@click.option("--approval", "approvals", type=click.Path(path_type=Path), multiple=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to prepare it.")
+@click.pass_obj
+def recover(
+    settings: Settings,
+    who: str | None,
+    reason: str | None,
+    request_file: Path | None,
+    approvals: tuple[Path, ...],
+    output: Path | None,
+    *,
+    clock: bool,
+) -> None:
+    """Go on after a clock in the past, with the approvals that [recovery] asks for.
+
+    First without --request, which prepares it; then have it signed (vmstate sign), and hand both
+    in.
+    """
+    if not clock:
+        raise click.UsageError("Missing option '--clock': say what is to be recovered.")
+    authority = settings.authority()
+    prepared = read_prepared(request_file)
+    if prepared is None:
+        prepared = authority.prepare_recovery(required(who, "--as"), reason=reason or "")
+        if settings.json and output is not None:
+            emit({"ok": True, "request": prepared.id, "file": str(output)})
+        write_or_print(encode(prepared.body()), output)
+        say("next: have it signed, vmstate sign FILE --as APPROVER --key KEY")
+        return
+    receipt = authority.recover(
+        who or prepared.principal,
+        request=prepared,
+        approvals=read_statements(approvals),
+        reason=prepared.reason if reason is None else reason,
+    )
+    answer(receipt, settings, "the clock is taken as right from here on")
