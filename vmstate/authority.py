@@ -37,7 +37,8 @@ from vmstate.errors import InputError, LedgerMismatch, UnknownPrincipal
 from vmstate.leases.lease import Lease
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due, Scope, Snapshot
-from vmstate.ledger.store import DrillMark, Ledger, Transaction
+from vmstate.ledger.store import Ledger
+from vmstate.ledger.transaction import DrillMark, Transaction
 from vmstate.signing import Ending, PrivateKey, Request, Signed, new_nonce, sign
 
 log = logging.getLogger("vmstate")

@@ -35,14 +35,14 @@ _NAMED_TABLES = (
 )
 
 
-def load_constitution(path: Path) -> Constitution:
+def load_constitution(path: Path | str) -> Constitution:
     """Read the constitution in `path`.
 
     Raises:
         ConstitutionError: the file can't be read, or one line for each mistake in it.
     """
     try:
-        data = path.read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         remedy = "give --constitution, or make one: vmstate init"
         problem = f"{path}: cannot be read: {error.strerror}; {remedy}"

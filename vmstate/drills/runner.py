@@ -35,7 +35,7 @@ from vmstate.errors import InputError, VmstateError
 from vmstate.expiry import VirtualExpiry
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.receipt import Receipt
-from vmstate.ledger.store import DrillMark
+from vmstate.ledger.transaction import DrillMark
 from vmstate.signing import PrivateKey, Request, Signed, approve, attest
 
 PASS, FAIL, BLOCKED, ERROR = "pass", "fail", "blocked", "error"

@@ -11,24 +11,20 @@ No other module imports `apsw`. It brings its own SQLite: versions up to 3.51.2 
 write-ahead log when two connections write and checkpoint at one moment.
 """
 
-import json
 import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import apsw
 
 from vmstate import canonical
-from vmstate.canonical import Json
-from vmstate.clock import Moment, to_us
+from vmstate.clock import Moment
 from vmstate.constitution.law import Constitution
-from vmstate.decisions.decision import Entry, Grounds
 from vmstate.errors import (
     InputError,
     LedgerMismatch,
@@ -36,13 +32,11 @@ from vmstate.errors import (
     LedgerUnavailable,
     TamperError,
 )
-from vmstate.leases.lease import Lease
-from vmstate.leases.watermark import Watermark
-from vmstate.ledger.checkpoint import Checkpoint, VerifierKey, sign_checkpoint
-from vmstate.ledger.merkle import Tree
-from vmstate.ledger.receipt import SCROLL_OF, Place, Receipt, spell_leaf, write_receipt
-from vmstate.ledger.snapshot import Head, Snapshot, lease_seq
-from vmstate.signing import PrivateKey, PublicKey
+from vmstate.ledger.checkpoint import VerifierKey
+from vmstate.ledger.receipt import Receipt
+from vmstate.ledger.snapshot import Snapshot
+from vmstate.ledger.transaction import DrillMark, Log, Transaction, loading_entry
+from vmstate.signing import PrivateKey
 
 FORMAT = 1
 APPLICATION_ID = 0x766D7374  # "vmst", so that `file` and we can tell a ledger from another database
@@ -50,137 +44,6 @@ BUSY_MS = 5_000  # how long another process's write is waited for before the led
 ORIGIN_HEX = 8
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True)
-class DrillMark:
-    """What makes a ledger a drill's: written at its creation, never taken away (law 14).
-
-    `digest` names the drill that is run; stand-ins' keys follow from it.
-    """
-
-    id: str
-    marker: str
-    digest: str
-    stand_ins: dict[str, PublicKey]
-
-    def body(self) -> dict[str, Json]:
-        keys: dict[str, Json] = {name: str(key) for name, key in self.stand_ins.items()}
-        return {"id": self.id, "marker": self.marker, "digest": self.digest, "stand_ins": keys}
-
-
-class Transaction(Snapshot):
-    """One write transaction. Reads see what was appended in it."""
-
-    def __init__(self, connection: apsw.Connection, ledger: "Ledger") -> None:
-        super().__init__(connection)
-        self._connection = connection
-        self._ledger = ledger
-        head = super().head()
-        self._tree, self._watermark = head.tree, head.watermark
-        self._constitution = self.constitution()[0]
-        self._appended = False
-
-    def head(self) -> Head:
-        return Head(self._tree, "", self._watermark)
-
-    def append(self, entry: Entry, now: Moment) -> Receipt:
-        """Write the receipt of `entry` and make the change that it stands for."""
-        scroll = SCROLL_OF[entry.type]
-        last = self.last_of_scroll(scroll)
-        place = Place(
-            seq=self._tree.size,
-            scroll_seq=0 if last is None else last[0] + 1,
-            scroll_prev=None if last is None else spell_leaf(last[1]),
-            node=self._ledger.origin,
-            constitution=self._constitution,
-            drill=self._ledger.drill.marker if self._ledger.drill else None,
-            reverses=spell_leaf(self.leaf(entry.ends.seq)) if entry.ends else None,
-        )
-        receipt = write_receipt(entry, now.wall, place)
-        self._insert(receipt, entry, place)
-        if entry.opens is not None:
-            self._open(entry.opens)
-        if entry.renews is not None:
-            self._renew(entry.renews)
-        if entry.ends is not None:
-            self._end(entry.ends)
-        for statement in entry.spends:
-            self._execute("INSERT INTO statement VALUES (?, ?)", (statement, place.seq))
-        self._tree = self._tree.append(receipt.leaf)
-        self._watermark = (entry.watermark or self._watermark).after_receipt(now)
-        self._appended = True
-        return receipt
-
-    def put_in_force(self, constitution: Constitution, entry: Entry, now: Moment) -> Receipt:
-        """Append `entry` under a new law, which rules from this receipt on."""
-        self._constitution = constitution.digest
-        law = (self._tree.size, constitution.digest, constitution.canonical, constitution.toml)
-        self._execute("INSERT INTO constitution VALUES (?, ?, ?, ?)", law)
-        return self.append(entry, now)
-
-    def seal(self) -> None:
-        """Rewrite the head and sign it; nothing to do if nothing was appended."""
-        if self._appended:
-            note = self._ledger.sign(self._tree)
-            row = _head_row(self._tree, note, self._watermark)
-            self._execute(f"INSERT OR REPLACE INTO head VALUES (1{', ?' * len(row)})", row)
-
-    def _insert(self, receipt: Receipt, entry: Entry, place: Place) -> None:
-        row = (
-            place.seq,
-            receipt.leaf,
-            receipt.body,
-            SCROLL_OF[entry.type],
-            place.scroll_seq,
-            entry.type,
-            entry.outcome,
-            entry.principal,
-            lease_seq(entry.lease) if entry.lease is not None else None,
-        )
-        self._execute("INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-
-    def _open(self, lease: Lease) -> None:
-        row = (
-            lease.seq,
-            lease.principal,
-            lease.profile,
-            lease.rule,
-            lease.trigger,
-            lease_seq(lease.parent) if lease.parent else None,
-            *_moment_row(lease.granted),
-            *_moment_row(lease.deadline),
-            lease.renewals,
-        )
-        self._execute(
-            "INSERT INTO lease VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-            "NULL, NULL, NULL, NULL)",
-            row,
-        )
-
-    def _renew(self, lease: Lease) -> None:
-        self._change_one(
-            "UPDATE lease SET deadline_us = ?, deadline_boot = ?, deadline_boot_us = ?, "
-            "renewals = ? WHERE seq = ? AND ended_us IS NULL",
-            (*_moment_row(lease.deadline), lease.renewals, lease.seq),
-        )
-
-    def _end(self, lease: Lease) -> None:
-        assert lease.ended is not None
-        self._change_one(
-            "UPDATE lease SET ended_us = ?, ended_boot = ?, ended_boot_us = ?, ending = ? "
-            "WHERE seq = ? AND ended_us IS NULL",
-            (*_moment_row(lease.ended), lease.ending, lease.seq),
-        )
-
-    def _change_one(self, statement: str, values: tuple[Any, ...]) -> None:
-        """Compare and set: the lease must still be open, or nothing of this happened."""
-        self._execute(statement, values)
-        if self._connection.changes() != 1:
-            raise RuntimeError("a decision was made on a lease that is not open")
-
-    def _execute(self, statement: str, values: tuple[Any, ...]) -> None:
-        self._connection.execute(statement, values)
 
 
 class Ledger:
@@ -200,7 +63,7 @@ class Ledger:
             raise LedgerMismatch(f"{path} has format {meta[0]}, this release reads {FORMAT}")
         self.origin: str = meta[1]
         self.verifier = VerifierKey.parse(meta[2])
-        self.drill = None if meta[3] is None else _read_drill(meta[3])
+        self.drill = None if meta[3] is None else DrillMark.parse(meta[3])
 
     @classmethod
     def open(cls, path: Path) -> "Ledger":
@@ -255,9 +118,7 @@ class Ledger:
             # One transaction from nothing to a ledger with its first receipt and a signed head.
             with connection:
                 _fill(connection, constitution, origin, VerifierKey(origin, key.public), drill)
-                unborn = cls(path, connection)
-                unborn._key = key
-                transaction = Transaction(connection, unborn)
+                transaction = Transaction(connection, Log(origin, drill, key))
                 transaction.append(loading_entry(constitution, drill), now)
                 transaction.seal()
             connection.close()
@@ -281,7 +142,7 @@ class Ledger:
             connection = self._writer
             connection.execute("BEGIN IMMEDIATE")
             try:
-                transaction = Transaction(connection, self)
+                transaction = Transaction(connection, Log(self.origin, self.drill, self._key))
                 result = work(transaction)
                 transaction.seal()
                 connection.execute("COMMIT")
@@ -309,11 +170,6 @@ class Ledger:
                 yield Snapshot(connection)
             finally:
                 connection.execute("ROLLBACK")
-
-    def sign(self, tree: Tree) -> str:
-        """The signed note over `tree`."""
-        assert self._key is not None, "only a transaction signs"
-        return sign_checkpoint(Checkpoint.of(self.origin, tree), self._key)
 
     def close(self) -> None:
         """Close every connection; the ledger can't be used afterwards."""
@@ -356,16 +212,6 @@ def key_path(ledger: Path) -> Path:
     return ledger.with_name(f"{ledger.name}.key")
 
 
-def loading_entry(constitution: Constitution, drill: DrillMark | None) -> Entry:
-    """The receipt that puts a constitution in force in a ledger that holds nothing else."""
-    detail: dict[str, Json] = {
-        "name": constitution.name,
-        "version": constitution.version,
-        "drill": None if drill is None else drill.body(),
-    }
-    return Entry("constitution_loaded", "recorded", Grounds("constitution"), detail=detail)
-
-
 def _fill(
     connection: apsw.Connection,
     constitution: Constitution,
@@ -383,25 +229,6 @@ def _fill(
     # A head over nothing: replaced, and signed for the first time, with the first receipt.
     empty = (0, b"", "", 0, "", 0, 0, "", None, None, None, None)
     connection.execute(f"INSERT INTO head VALUES (1{', ?' * len(empty)})", empty)
-
-
-def _head_row(tree: Tree, note: str, mark: Watermark) -> tuple[Any, ...]:
-    assert mark.newest is not None
-    held_until = None if mark.held_until is None else to_us(mark.held_until)
-    recovered = (None, None, None) if mark.recovered is None else _moment_row(mark.recovered)
-    newest = _moment_row(mark.newest)
-    voided = (mark.voided_below, mark.voided_except)
-    return (tree.size, tree.to_bytes(), note, *newest, *voided, held_until, *recovered)
-
-
-def _moment_row(moment: Moment) -> tuple[int, str, int]:
-    return to_us(moment.wall), moment.boot_id, moment.boot_us
-
-
-def _read_drill(text: str) -> DrillMark:
-    fields = json.loads(text)
-    keys = {name: PublicKey.parse(key) for name, key in fields["stand_ins"].items()}
-    return DrillMark(fields["id"], fields["marker"], fields["digest"], keys)
 
 
 def _connect(path: Path, flags: int) -> apsw.Connection:

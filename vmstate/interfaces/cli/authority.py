@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmstate.canonical import Json, format_at, format_duration
+from vmstate.errors import LedgerNotFound
 from vmstate.interfaces.cli.options import (
     backing_options,
     complete_lease,
@@ -221,8 +222,9 @@ def release(settings: Settings, lease: str, who: str | None, ending: str, reason
     if who is None:
         with authority.ledger.read() as snapshot:
             held = snapshot.lease(lease)
-        who = held.principal if held is not None else None
-    who = required(who, "--as")
+        if held is None:
+            raise LedgerNotFound(f"there is no lease {lease}: vmstate status shows those that live")
+        who = held.principal
     receipt = authority.release(who, lease, ending=ending, reason=reason)
     answer(receipt, settings, _ended(receipt))
 

@@ -6,6 +6,7 @@ pipe gets data and nothing else. A time is shown as when it is over *and* what i
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from vmstate.ledger.bundle import Progress
     from vmstate.ledger.receipt import Receipt
 
+PATIENCE_SECONDS = 0.5  # what is over sooner needs no bar
+
 
 def say(text: str) -> None:
     """Something for the person at the terminal."""
@@ -34,23 +37,29 @@ def emit(body: Mapping[str, Json]) -> None:
     click.echo(json.dumps(body, ensure_ascii=False))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal; in a pipe the same cells, whole, one line to a row, no header."""
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, hidden: frozenset[str] = frozenset()
+) -> None:
+    """A table on a terminal; in a pipe the same cells, whole, one line to a row, no header.
+
+    Columns in `hidden` are for programs: a terminal has no room for what other columns tell.
+    """
     if not sys.stdout.isatty():
         for row in rows:
             click.echo("\t".join(cell.replace("\t", " ") for cell in row))
         return
-    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in header:
-        drawn.add_column(name, overflow="fold")
+    shown = [index for index, name in enumerate(header) if name not in hidden]
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index in shown:
+        drawn.add_column(header[index], overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console().print(drawn)
+        drawn.add_row(*(Text(row[index]) for index in shown))
+    if rows:
+        Console().print(drawn)
 
 
 def spell_time(at: datetime) -> str:
@@ -98,7 +107,7 @@ def say_denial(unmet: "Sequence[Unmet]", rule: str) -> None:
 
 @contextmanager
 def progress(what: str) -> "Iterator[Progress | None]":
-    """A bar on standard error while something long goes on; nothing where nobody looks."""
+    """A bar on standard error, once something takes longer than it takes to look up."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -112,10 +121,18 @@ def progress(what: str) -> "Iterator[Progress | None]":
     )
 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(what, total=None)
+    began, started = time.monotonic(), False
 
-        def advance(done: int, total: int) -> None:
-            bar.update(task, advance=done, total=total)
+    def advance(done: int, total: int) -> None:
+        nonlocal started
+        bar.update(task, advance=done, total=total)
+        if not started and time.monotonic() - began > PATIENCE_SECONDS:
+            started = True
+            bar.start()
 
+    try:
         yield advance
+    finally:
+        bar.stop()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 FOLLOW_SECONDS = 0.5  # how often a follower looks again
+_HIDDEN = frozenset(("TYPE",))  # on a terminal, outcome and rule tell it
 _HEADER = ("SEQ", "AT", "TYPE", "OUTCOME", "WHO", "WHAT", "RULE")
 
 
@@ -106,7 +107,7 @@ def _show_many(settings: Settings, found: "Iterable[Receipt]") -> int:
         else:
             rows.append(_row(receipt))
     if not settings.json:
-        table(_HEADER, rows)
+        table(_HEADER, rows, hidden=_HIDDEN)
     return last
 
 

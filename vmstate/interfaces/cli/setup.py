@@ -116,7 +116,12 @@ def check(settings: Settings, file: Path | None) -> None:
         raise SystemExit(FAILED) from None
     rules = len(law.rules)
     if settings.json:
-        body: dict[str, Json] = {"ok": True, "constitution": str(path), "digest": law.digest, "problems": []}
+        body: dict[str, Json] = {
+            "ok": True,
+            "constitution": str(path),
+            "digest": law.digest,
+            "problems": [],
+        }
         emit({**body, "name": law.name, "version": law.version, "escalations": rules})
         return
     profiles = " < ".join(sorted(law.document.profiles, key=law.rank))

@@ -1,0 +1,106 @@
+"""The README is true: its tour runs as written, in a terminal, and its code runs as it stands."""
+
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = BLOCK.findall(README.read_text(encoding="utf-8"))
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty folder, as the tour asks for."""
+    return tmp_path
+
+
+def run_in_terminal(command, folder):
+    """What a person would see: both streams, in a terminal of 120 columns, without colours."""
+    main, side = pty.openpty()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": "120", "TERM": "xterm"}
+    process = subprocess.Popen(
+        [shutil.which("bash"), "-c", command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=side,
+        stderr=side,
+    )
+    os.close(side)
+    seen = b""
+    try:
+        while chunk := os.read(main, 65_536):
+            seen += chunk
+    except OSError:
+        pass  # Linux ends a terminal whose other side is closed with an error
+    os.close(main)
+    process.wait()
+    return ESCAPES.sub("", seen.decode()).replace("\r\n", "\n")
+
+
+def commands(block):
+    """Each `$ command` of a block, with the lines that are to follow it."""
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.partition("\n")
+        yield command, expected
+
+
+def as_pattern(expected):
+    """Lines as written; `…` stands for anything, a line of it for any lines; spaces may be more."""
+    lines = []
+    for line in expected.splitlines():
+        if line.strip() == "…":
+            lines.append(r"(?:.*\n)*?")
+            continue
+        parts = [r"\s+".join(map(re.escape, part.split(" "))) for part in line.split("…")]
+        lines.append(".*".join(parts) + r"[ ]*\n")
+    return "".join(lines)
+
+
+def test_the_tour_runs_as_written(folder):
+    for command, expected in (
+        c for kind, block in BLOCKS if kind == "console" for c in commands(block)
+    ):
+        seen = run_in_terminal(command, folder)
+        assert re.fullmatch(as_pattern(expected), seen), (
+            f"$ {command}\n{seen}\n--- expected\n{expected}"
+        )
+
+
+def test_the_digest_of_a_line_is_the_id_of_its_receipt(folder):
+    run_in_terminal("vmstate init && vmstate export bundle", folder)
+    leaf = "(printf '\\0'; head -n 1 bundle/receipts.jsonl | tr -d '\\n') | sha256sum"
+    shown = run_in_terminal("vmstate receipts show 0 | head -n 1", folder)
+    assert run_in_terminal(leaf, folder).split()[0] in shown
+
+
+def test_the_code_runs_as_it_stands(folder):
+    run_in_terminal("vmstate init", folder)
+    blocks = [block for kind, block in BLOCKS if kind == "python"]
+    assert len(blocks) == 2
+    for block in blocks:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", block],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_two_commands_are_the_ones_that_ci_and_the_issue_know():
+    shell = [block.strip() for kind, block in BLOCKS if kind == "sh"]
+    assert shell == [
+        "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/vmstate drill run",
+        "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest",
+    ]
