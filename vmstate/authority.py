@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from vmstate import canonical
-from vmstate.clock import Clock, Moment, SystemClock, duration_us
-from vmstate.constitution.facts import read_facts, spell
+from vmstate.clock import Clock, Moment, SystemClock
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import load_constitution
 from vmstate.decisions.command import (
-    CLOCK_RECOVERY,
+    Act,
     Command,
+    CreateBudget,
+    Debit,
+    DrillMode,
     Escalate,
     Recover,
     Release,
@@ -30,20 +32,27 @@ from vmstate.decisions.command import (
     make_command,
 )
 from vmstate.decisions.decider import SETTLE, Decider, expiry, in_due_order
-from vmstate.decisions.decider import clock_entries as entries_about_the_clock
 from vmstate.decisions.decision import Decision, Entry
 from vmstate.decisions.route import Rung, shortest_route
+from vmstate.decisions.statements import (
+    budgets_of,
+    prepare_recovery,
+    prepare_request,
+    sign_ending,
+    statement_ids,
+)
 from vmstate.errors import InputError, LedgerMismatch, UnknownPrincipal
-from vmstate.leases.lease import Lease
+from vmstate.leases.lease import Lease, Overdue
+from vmstate.ledger.checkpoint import Checkpoint
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due, Scope, Snapshot
 from vmstate.ledger.store import Ledger
 from vmstate.ledger.transaction import DrillMark, Transaction
-from vmstate.signing import Ending, PrivateKey, Request, Signed, new_nonce, sign
+from vmstate.signing import PrivateKey, Request, Signed
 
 log = logging.getLogger("vmstate")
 
-PROOF_FOR = timedelta(minutes=5)  # a signed ending is handed in at once
+ANCHOR = "guardian.anchor"
 
 Listener = Callable[[Receipt], None]
 
@@ -153,10 +162,15 @@ class Authority:
         def work(transaction: Transaction) -> tuple[Receipt, ...]:
             now = self.clock.read()
             decision = self._decide(transaction, command, now)
-            return tuple(transaction.append(entry, now) for entry in decision.entries)
+            written = [transaction.append(entry, now) for entry in decision.entries]
+            if not isinstance(command, DrillMode) or command.on:
+                return tuple(written)
+            # The end of a drill ends everything in it, in the same transaction.
+            ends = self._settle(transaction, now, SETTLE, self._everybody(transaction))
+            return (*written[:-1], *ends, written[-1])
 
         receipts = self.ledger.transact(work)
-        self._announce(receipts)
+        self._announce(sorted(receipts, key=lambda receipt: receipt.seq))
         return receipts[-1]
 
     def escalate(self, principal: str, to: str, *, trigger: str, **fields: Any) -> Receipt:
@@ -188,11 +202,67 @@ class Authority:
         key: PrivateKey,
         ending: str = "sovereign_revoke",
         reason: str = "",
+        nonce: str | None = None,
     ) -> Receipt:
         """End anybody's lease, as `actor`, who proves it with `key`."""
-        proof = self.sign_ending(actor, lease, key=key, ending=ending, reason=reason)
+        proof = sign_ending(
+            self.constitution,
+            self.ledger.origin,
+            self.clock.read().wall,
+            actor,
+            lease,
+            key=key,
+            ending=ending,
+            reason=reason,
+            nonce=nonce,
+        )
         asked = {"principal": actor, "lease": lease, "ending": ending, "reason": reason}
         return self.submit(make_command(Release, {**asked, "proof": proof}))
+
+    def act(self, principal: str, name: str, **fields: Any) -> Receipt:
+        """Do what `[acts]` names, on the record. `fields` are `arguments` (texts) and `reason`.
+
+        In a drill some acts only pretend; the receipt's `what.result` says so.
+
+        Raises:
+            InputError: the act is a read, which leaves no receipt: ask `may`.
+        """
+        return self.submit(make_command(Act, {"principal": principal, "act": name, **fields}))
+
+    def anchor(self, principal: str, *, reason: str = "") -> Receipt:
+        """Put every scroll's root and the checkpoint's digest on the record, by `guardian.anchor`.
+
+        The digest is that of the checkpoint's unsigned body, which anybody can work out again.
+        """
+        with self.ledger.read() as snapshot:
+            head, scrolls = snapshot.head(), snapshot.scrolls()
+        body = Checkpoint.of(self.ledger.origin, head.tree).text().encode()
+        roots = {scroll: root for scroll, (_, root) in scrolls.items()}
+        arguments = {"size": str(head.tree.size), **roots}
+        proofs = {"checkpoint": canonical.digest(body)}
+        return self.act(principal, ANCHOR, arguments=arguments, proofs=proofs, reason=reason)
+
+    def create_budget(
+        self, principal: str, budget: str, *, name: str, allocated: int, unit: str
+    ) -> Receipt:
+        """Allocate whole units to a budget with an id that is free."""
+        asked = {"principal": principal, "budget": budget, "name": name}
+        return self.submit(
+            make_command(CreateBudget, {**asked, "allocated": allocated, "unit": unit})
+        )
+
+    def debit(self, principal: str, budget: str, amount: int, *, reason: str = "") -> Receipt:
+        """Spend whole units from a budget; more than its balance is refused."""
+        asked = {"principal": principal, "budget": budget, "amount": amount, "reason": reason}
+        return self.submit(make_command(Debit, asked))
+
+    def drill_mode(self, *, on: bool, set_by: str) -> Receipt:
+        """Switch the mode of a drill's ledger; off ends everything in it. Refused in a live one."""
+        drill = self.constitution.document.drill
+        if drill is None:
+            raise InputError("the constitution has no [drill] table: add one to run drills")
+        asked = {"principal": drill.principal, "on": on, "set_by": set_by}
+        return self.submit(make_command(DrillMode, asked))
 
     def prepare(
         self,
@@ -210,37 +280,22 @@ class Authority:
         Raises:
             InputError: a fact that can't be read, or a field without form.
         """
-        asked = {"principal": principal, "to": to, "trigger": trigger, "reason": reason}
-        checked = make_command(Escalate, {**asked, "facts": dict(facts or {}), "ttl": ttl})
-        values, unread = read_facts(self.constitution.document.facts, checked.facts)
-        if unread:
-            raise InputError("; ".join(one.message for one in unread))
-        return Request(
-            principal=principal,
-            to=to,
+        return prepare_request(
+            self.constitution,
+            self.ledger.origin,
+            principal,
+            to,
             trigger=trigger,
-            facts={name: spell(value) for name, value in values.items()},
             reason=reason,
-            ttl_us=None if ttl is None else duration_us(ttl),
-            origin=self.ledger.origin,
-            constitution=self.constitution.digest,
-            nonce=nonce or new_nonce(),
+            facts=facts or {},
+            ttl=ttl,
+            nonce=nonce,
         )
 
     def prepare_recovery(self, principal: str, *, reason: str = "") -> Request:
         """Write down that the clock is to be declared right, for those who must approve it."""
-        checked = make_command(Recover, {"principal": principal, "reason": reason})
-        return Request(
-            principal=checked.principal,
-            to=None,
-            trigger=CLOCK_RECOVERY,
-            facts={},
-            reason=checked.reason,
-            ttl_us=None,
-            origin=self.ledger.origin,
-            constitution=self.constitution.digest,
-            nonce=new_nonce(),
-        )
+        origin = self.ledger.origin
+        return prepare_recovery(self.constitution, origin, principal, reason=reason)
 
     def recover(
         self, principal: str, *, request: Request, approvals: Iterable[Signed], reason: str = ""
@@ -248,25 +303,6 @@ class Authority:
         """Declare on the record that the clock is right, with the approvals that this takes."""
         asked = {"principal": principal, "reason": reason, "request": request}
         return self.submit(make_command(Recover, {**asked, "approvals": tuple(approvals)}))
-
-    def sign_ending(
-        self, actor: str, lease: str, *, key: PrivateKey, ending: str, reason: str
-    ) -> Signed:
-        """A signed statement that `actor` ends `lease`; good for five minutes."""
-        make_command(
-            Release, {"principal": actor, "lease": lease, "ending": ending, "reason": reason}
-        )
-        statement = Ending(
-            by=actor,
-            origin=self.ledger.origin,
-            constitution=self.constitution.digest,
-            lease=lease,
-            ending=ending,
-            reason=reason,
-            expires_at=canonical.format_at(self.clock.read().wall + PROOF_FOR),
-            nonce=new_nonce(),
-        )
-        return sign(statement, key)
 
     # ---- giving back ------------------------------------------------------------------------
 
@@ -280,17 +316,10 @@ class Authority:
 
         def work(transaction: Transaction) -> tuple[Receipt, ...]:
             now = self.clock.read()
-            # The clock is spoken of once and first: what it says decides which leases are over.
+            # What has to be said first decides which leases are over: about the clock, or a drill.
             state = transaction.state(names[0], Scope(self.constitution.baseline))
-            overdue = []
-            receipts = [transaction.append(e, now) for e in entries_about_the_clock(state, now)]
-            for name in names:
-                stack = transaction.stack(name, self.constitution.baseline)
-                overdue += list(stack.overdue(now))
-            receipts += [
-                transaction.append(expiry(one, now, via), now) for one in in_due_order(overdue)
-            ]
-            return tuple(receipts)
+            opening = [transaction.append(e, now) for e in self._decider.opening(state, now)]
+            return (*opening, *self._settle(transaction, now, via, names))
 
         receipts = self.ledger.transact(work) if names else ()
         self._announce(receipts)
@@ -340,7 +369,7 @@ class Authority:
         """Everybody who stands above the baseline now, in the order of their oldest lease."""
         with self.ledger.read() as snapshot:
             now = self.clock.read()
-            names = dict.fromkeys(lease.principal for lease in snapshot.open_leases())
+            names = self._everybody(snapshot)
             everybody = [self._standing(snapshot, name, now) for name in names]
         return tuple(one for one in everybody if one.leases)
 
@@ -367,13 +396,26 @@ class Authority:
 
     # ---- inside -----------------------------------------------------------------------------
 
+    def _settle(
+        self, transaction: Transaction, now: Moment, via: str, names: Iterable[str]
+    ) -> tuple[Receipt, ...]:
+        overdue: list[Overdue] = []
+        for name in names:
+            overdue += transaction.stack(name, self.constitution.baseline).overdue(now)
+        ends = (expiry(one, now, via) for one in in_due_order(overdue))
+        return tuple(transaction.append(entry, now) for entry in ends)
+
+    def _everybody(self, snapshot: Snapshot) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(lease.principal for lease in snapshot.open_leases()))
+
     def _decide(self, snapshot: Snapshot, command: Command, now: Moment) -> Decision:
         principal = command.principal
         if isinstance(command, Release):
             lease = snapshot.lease(command.lease)
             principal = lease.principal if lease is not None else principal
         scope = Scope(self.constitution.baseline, self._people.family(principal), self._timed)
-        state = snapshot.state(principal, scope, _statement_ids(command))
+        ids, budgets = statement_ids(command), budgets_of(command, self.constitution)
+        state = snapshot.state(principal, scope, ids, budgets)
         return self._decider.decide(state, command, now)
 
     def _standing(self, snapshot: Snapshot, principal: str, now: Moment) -> Standing:
@@ -387,18 +429,3 @@ class Authority:
                     listener(receipt)
                 except Exception:
                     log.exception("a listener failed on receipt %s", receipt.seq)
-
-
-def _statement_ids(command: Command) -> tuple[str, ...]:
-    signed: list[Signed] = []
-    request = None
-    match command:
-        case Release(proof=proof):
-            signed += [proof] if proof is not None else []
-        case Recover():
-            request, signed = command.request, list(command.approvals)
-        case Escalate() | Renew():
-            request = command.request
-            signed = [*command.approvals, *command.attestations]
-    ids = [one.statement.id for one in signed]
-    return (*ids, request.id) if request is not None else tuple(ids)

@@ -235,6 +235,16 @@ class LeaseJobStore(BaseJobStore):
         self.claims.done(principals)
         return receipts
 
+    def health(self, *, running: bool) -> Health:
+        """How giving back is doing, by the ledger and the last beat."""
+        now = self._authority.clock.read()
+        since = None
+        if self.beat is not None and self.beat.boot_id == now.boot_id:
+            since = timedelta(microseconds=now.boot_us - self.beat.boot_us)
+        overdue = next(iter(self._authority.due(limit=1)), None)
+        late = timedelta() if overdue is None else max(timedelta(), now.wall - overdue.expires_at)
+        return Health(running, since, overdue, late, self.claims.stuck())
+
     # ---- what APScheduler does after handing a job over, and nothing else ----------------------
 
     def remove_job(self, job_id: str) -> None:
@@ -369,15 +379,7 @@ class Expiry:
     def health(self) -> Health:
         """How giving back is doing; read from the ledger and the last beat, not from a flag."""
         thread = getattr(self._scheduler, "_thread", None)
-        running = thread is not None and thread.is_alive()
-        now = self._authority.clock.read()
-        beat = self._store.beat
-        since = None
-        if beat is not None and beat.boot_id == now.boot_id:
-            since = timedelta(microseconds=now.boot_us - beat.boot_us)
-        overdue = next(iter(self._authority.due(limit=1)), None)
-        late = timedelta() if overdue is None else max(timedelta(), now.wall - overdue.expires_at)
-        return Health(running, since, overdue, late, self._store.claims.stuck())
+        return self._store.health(running=thread is not None and thread.is_alive())
 
     def _notice(self, receipt: Receipt) -> None:
         """Look again at once if a lease was made that ends before the next look."""
@@ -404,6 +406,7 @@ class VirtualExpiry:
         self._store = LeaseJobStore(authority)
         self._scheduler = _scheduler(_StillScheduler, self._store)
         self._scheduler.start()
+        self.run_due()
 
     def run_due(self) -> None:
         """End everything that is due now.
@@ -435,6 +438,10 @@ class VirtualExpiry:
     def next_deadline(self) -> datetime | None:
         """When something ends next; None if no lease is open."""
         return self._store.next_deadline()
+
+    def health(self) -> Health:
+        """How giving back is doing; there is no thread that could have died."""
+        return self._store.health(running=True)
 
     def stop(self) -> None:
         """Release the scheduler."""

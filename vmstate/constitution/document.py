@@ -24,6 +24,27 @@ ENDINGS = (
     "sovereign_revoke",
 )
 SCROLLS = ("identity", "cognitive", "treasury", "guardian")
+# Receipts of these types mean what vmstate did; an act that wrote one would be a forgery.
+ENGINE_TYPES = frozenset(
+    (
+        "profile_escalation",
+        "profile_deescalation",
+        "lease_renewed",
+        "auth_failure",
+        "request",
+        "approval",
+        "treasury_denial",
+        "constitution_loaded",
+        "constitution_amended",
+        "drill_mode",
+        "drill_pack",
+        "lock",
+        "key_rotation",
+        "clock_anomaly",
+        "quarantine",
+        "recovery",
+    )
+)
 HOLDER = "holder"  # in an ending's `by`: whoever holds the lease
 
 Scroll = Literal["identity", "cognitive", "treasury", "guardian"]
@@ -188,6 +209,13 @@ class Needs(_Table):
     facts: dict[Word, FactNeed] = {}
 
 
+class Cost(_Table):
+    """What a grant is charged to, in the transaction that grants it."""
+
+    budget: Word
+    amount: Annotated[int, Field(ge=1, lt=canonical.SAFE_INTEGER)]
+
+
 class Escalation(_Table):
     """`[escalations.<rule>]`: one way up, and for how long it may be held."""
 
@@ -197,6 +225,7 @@ class Escalation(_Table):
     ttl: Duration
     renewals: Annotated[int, Field(ge=0, le=1_000)] = 0
     needs: Needs = Needs()
+    cost: Cost | None = None
 
 
 class EndingTable(_Table):

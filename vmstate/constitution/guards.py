@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from vmstate.canonical import format_decimal, format_duration
-from vmstate.constitution.document import Escalation, FactNeed, Needs
+from vmstate.constitution.document import Cost, Escalation, FactNeed
 from vmstate.constitution.facts import Value
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
@@ -49,6 +49,7 @@ class Case:
     ttl: timedelta | None = None
     waits: Mapping[str, Wait] = field(default_factory=dict)
     rule: str | None = None
+    balances: Mapping[str, int] = field(default_factory=dict)
 
 
 class Guard(Protocol):
@@ -160,6 +161,26 @@ def describe_fact_need(need: FactNeed) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class CostGuard:
+    """What a grant costs must be there; it is charged where the grant is written."""
+
+    path: str
+    cost: Cost
+
+    def __call__(self, case: Case) -> tuple[Unmet, ...]:
+        budget, amount = self.cost.budget, self.cost.amount
+        if budget not in case.balances:
+            remedy = "have it allocated first"
+            return (Unmet(self.path, "budget_unknown", budget, budget, remedy),)
+        available = case.balances[budget]
+        if available >= amount:
+            return ()
+        given = f"{budget} has {available}"
+        remedy = "have more allocated, or use another rule"
+        return (Unmet(self.path, "budget_insufficient", str(amount), given, remedy),)
+
+
+@dataclass(frozen=True, slots=True)
 class TimeGuard:
     """Cool-down, hold cap, and the time asked for."""
 
@@ -208,12 +229,15 @@ def guards_of(rule: str, escalation: Escalation) -> tuple[Guard, ...]:
     if needs.approval is not None:
         approval = needs.approval
         guards.append(ApprovalGuard(f"{path}.approval", approval.count, approval.of))
+    if escalation.cost is not None:
+        guards.append(CostGuard(f"escalations.{rule}.cost", escalation.cost))
     guards.append(TimeGuard(rule, escalation.to, escalation.ttl))
     return tuple(guards)
 
 
-def describe_needs(needs: Needs) -> tuple[str, ...]:
+def describe_needs(escalation: Escalation) -> tuple[str, ...]:
     """What a rule asks for beside who asks, a phrase for each guard."""
+    needs = escalation.needs
     phrases = []
     if needs.reason is not None:
         phrases.append(f"a reason of {needs.reason.min_length} characters")
@@ -221,4 +245,6 @@ def describe_needs(needs: Needs) -> tuple[str, ...]:
     if needs.approval is not None:
         approval = needs.approval
         phrases.append(f"approval by {approval.count} of {', '.join(approval.of)}")
+    if escalation.cost is not None:
+        phrases.append(f"{escalation.cost.amount} from budget {escalation.cost.budget}")
     return tuple(phrases)

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from vmstate.constitution.document import (
     ENDINGS,
+    ENGINE_TYPES,
     HOLDER,
     ApprovalNeed,
     Document,
@@ -29,6 +30,7 @@ def find_mistakes(document: Document) -> Iterator[Mistake]:
     yield from _times(document)
     yield from _endings(document)
     yield from _people(document)
+    yield from _acts(document)
     yield from _others(document)
 
 
@@ -170,12 +172,24 @@ def _people(document: Document) -> Iterator[Mistake]:
             keys[principal.key] = name
 
 
-def _others(document: Document) -> Iterator[Mistake]:
+def _acts(document: Document) -> Iterator[Mistake]:
+    scrolls: dict[str, str] = {}
     for act, table in document.acts.items():
+        place: Place = ("acts", act)
+        if table.receipt is not None and table.scroll is not None:
+            if table.receipt in ENGINE_TYPES:
+                what = f"{table.receipt!r} is written by vmstate itself: name it otherwise"
+                yield (*place, "receipt"), what
+            if scrolls.setdefault(table.receipt, table.scroll) != table.scroll:
+                what = f"{table.receipt!r} goes into {scrolls[table.receipt]!r} elsewhere: use one"
+                yield (*place, "scroll"), what
         if table.profile not in document.profiles:
-            yield ("acts", act, "profile"), _unknown(table.profile, document.profiles, "profile")
+            yield (*place, "profile"), _unknown(table.profile, document.profiles, "profile")
         if act in document.profiles:
-            yield ("acts", act), f"{act!r} is a profile too: `may` could mean either"
+            yield place, f"{act!r} is a profile too: `may` could mean either"
+
+
+def _others(document: Document) -> Iterator[Mistake]:
     for name, fact in document.facts.items():
         if fact.attested_by is not None:
             yield from _groups(document, (fact.attested_by,), ("facts", name, "attested_by"))

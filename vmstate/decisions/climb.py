@@ -7,6 +7,7 @@ the clock, and `clipped_by` says so. A renewal asks the same rule again.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypedDict
 
 from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment, duration_us
@@ -20,8 +21,16 @@ from vmstate.decisions.evidence import FactsHeard, Heard, hear_approvals, hear_f
 from vmstate.decisions.law import Law, request_faults, standing_faults
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
 from vmstate.leases.watermark import later
+from vmstate.treasury.budget import Budget, cost_line
 
 NO_RULE = "escalations"
+
+
+class _Charge(TypedDict, total=False):
+    """The fields of an entry that a cost fills in."""
+
+    cost: tuple[Json, ...]
+    budget: Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +153,10 @@ def _hear(
     at = law.setting(state, now, command.principal)
     facts = hear_facts(command.facts, command.attestations, law.document.facts, at)
     approvals = hear_approvals(command.approvals, command.request, at)
-    unmet = standing_faults(law, command)
+    unmet = [*standing_faults(law, command), *command.claims, *drill_faults(state, now)]
+    if command.setup and state.drill is None:
+        remedy = "climb by the rules as they are"
+        unmet.append(Unmet("drill", "not_a_drill", "a drill's ledger", "set-up", remedy))
     if until := state.watermark.refuses_grants(now):
         remedy = "set the clock right, or have it recovered: vmstate recover --clock"
         code, given = "clock_regression", format_at(now.wall)
@@ -165,8 +177,11 @@ def _hear(
         approvers=approvals.approvers,
         rejected=approvals.rejected,
         ttl=command.ttl,
-        waits={profile: _wait(law, state, profile, now, renewing=pinned is not None)},
+        waits={
+            profile: _wait(law, state, profile, now, exempt=pinned is not None or command.setup)
+        },
         rule=pinned.rule if pinned else None,
+        balances={name: budget.available for name, budget in state.budgets.items()},
     )
     return _Hearing(case, facts, approvals, tuple(unmet))
 
@@ -220,8 +235,31 @@ def _grant(
         from_profile=table.from_,
         to_profile=command.to,
         reversible=True,
+        setup=command.setup,
         opens=lease,
+        **_charge(table, state),
     )
+
+
+def _charge(table: Escalation, state: State) -> _Charge:
+    """What a grant costs, charged with it; its guard has seen that it is there."""
+    if table.cost is None:
+        return {}
+    budget, amount = state.budgets[table.cost.budget], table.cost.amount
+    line = cost_line(
+        budget.id, budget.unit, requested=amount, available=budget.available, charged=amount
+    )
+    return {"cost": (line,), "budget": budget.after(amount)}
+
+
+def drill_faults(state: State, now: Moment) -> list[Unmet]:
+    """Nothing is granted in a drill that is over."""
+    drill = state.drill
+    if drill is None or drill.until is None or drill.is_on(now):
+        return []
+    ended = format_at(min(drill.until.wall, now.wall))
+    remedy = "start another drill: vmstate drill run"
+    return [Unmet("drill.ttl", "drill_over", "a drill that is running", ended, remedy)]
 
 
 def _backed(
@@ -275,8 +313,10 @@ def _length(
     return length, clipped_by
 
 
-def _wait(law: Law, state: State, profile: str, now: Moment, *, renewing: bool) -> Wait:
+def _wait(law: Law, state: State, profile: str, now: Moment, *, exempt: bool) -> Wait:
     """What time forbids: cool-down since the profile was last left, and the hold under way.
+
+    A renewal and a drill's set-up are `exempt` from cool-down, and from nothing else.
 
     Leases of one profile are one hold unless its cool-down passed between them (DESIGN 5).
     """
@@ -284,8 +324,9 @@ def _wait(law: Law, state: State, profile: str, now: Moment, *, renewing: bool) 
     cap = law.document.holds.get(profile)
     mark = state.watermark
     leases = [lease for lease in state.record if lease.profile == profile]
-    past = [mark.since(lease.ended, now) for lease in leases if lease.ended is not None]
-    cooling = timedelta() if renewing else max(timedelta(), cooldown - min(past, default=cooldown))
+    left = [lease for lease in leases if lease.ended is not None and not lease.unseated]
+    past = [mark.since(lease.ended, now) for lease in left if lease.ended is not None]
+    cooling = timedelta() if exempt else max(timedelta(), cooldown - min(past, default=cooldown))
     start = now
     for lease in sorted(leases, key=lambda one: one.seq, reverse=True):
         if lease.ended is not None and mark.since(lease.ended, start) >= cooldown:

@@ -13,8 +13,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from vmstate import canonical
+from vmstate.constitution.unmet import Unmet
 from vmstate.errors import InputError
 from vmstate.signing import Request, Signed
+from vmstate.treasury.budget import MOST_UNITS
 
 FACTS = 16  # and
 APPROVALS = 16  # and
@@ -65,6 +67,10 @@ FactText = Annotated[
 Facts = Annotated[dict[Word, FactText], Field(max_length=FACTS)]
 Approvals = Annotated[tuple[Signed, ...], Field(max_length=APPROVALS)]
 Attestations = Annotated[tuple[Signed, ...], Field(max_length=ATTESTATIONS)]
+Digest = Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}:[0-9a-f]{32,128}$")]
+Arguments = Annotated[dict[Word, FactText], Field(max_length=FACTS)]
+Proofs = Annotated[dict[Word, Digest], Field(max_length=FACTS)]
+Units = Annotated[int, Field(ge=1, le=MOST_UNITS)]
 Ttl = Annotated[timedelta, Field(gt=timedelta())]
 
 
@@ -84,13 +90,19 @@ class _Command(BaseModel):
 
 
 class _Backed(_Command):
-    """A command that evidence may stand behind."""
+    """A command that evidence may stand behind.
+
+    `claims` are requirements that an interface found not to be met, in what only it was told; they
+    are reported with the others. `setup` is for a drill's ledger alone.
+    """
 
     facts: Facts = {}
     ttl: Ttl | None = None
     request: Request | None = None
     approvals: Approvals = ()
     attestations: Attestations = ()
+    setup: bool = False
+    claims: tuple[Unmet, ...] = ()
 
 
 class Escalate(_Backed):
@@ -110,6 +122,7 @@ class Renew(_Backed):
 class Release(_Command):
     """End `lease` by the ending named; `proof` is a signed ending where one is needed."""
 
+    setup: bool = False
     lease: Word
     ending: Word = "operator_release"
     proof: Signed | None = None
@@ -122,8 +135,45 @@ class Recover(_Command):
     approvals: Approvals = ()
 
 
-Command = Escalate | Renew | Release | Recover
-_Any = TypeVar("_Any", Escalate, Renew, Release, Recover)
+class Act(_Command):
+    """Do what `[acts]` names; `arguments` go into its receipt as they are.
+
+    `proofs` are digests of evidence kept elsewhere, `algorithm:hex` each.
+    """
+
+    act: Word
+    arguments: Arguments = {}
+    proofs: Proofs = {}
+
+
+class CreateBudget(_Command):
+    """Allocate a budget under an id that is free."""
+
+    budget: Word
+    name: Reason
+    allocated: Units
+    unit: Word
+
+
+class Debit(_Command):
+    """Spend from a budget; `reason` says on what."""
+
+    budget: Word
+    amount: Units
+
+
+class DrillMode(_Command):
+    """Switch a drill ledger's mode: on for a time, or off, which ends everything in it.
+
+    `principal` is the drill's; `set_by` says what switched it.
+    """
+
+    on: bool
+    set_by: Reason
+
+
+Command = Escalate | Renew | Release | Recover | Act | CreateBudget | Debit | DrillMode
+_Any = TypeVar("_Any", Escalate, Renew, Release, Recover, Act, CreateBudget, Debit, DrillMode)
 
 
 def make_command(kind: type[_Any], fields: Mapping[str, Any]) -> _Any:

@@ -17,8 +17,20 @@ from vmstate.constitution.guards import ApprovalGuard, Case
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
+from vmstate.decisions.acting import act, create_budget, debit, drill_mode, mode_entry
 from vmstate.decisions.climb import climb, denial, renew
-from vmstate.decisions.command import CLOCK_RECOVERY, Command, Escalate, Recover, Release, Renew
+from vmstate.decisions.command import (
+    CLOCK_RECOVERY,
+    Act,
+    Command,
+    CreateBudget,
+    Debit,
+    DrillMode,
+    Escalate,
+    Recover,
+    Release,
+    Renew,
+)
 from vmstate.decisions.decision import Decision, Entry, Grounds, State
 from vmstate.decisions.evidence import Setting, hear_approvals, hear_ending, used_ids
 from vmstate.decisions.law import Law, request_faults, standing_faults
@@ -41,10 +53,18 @@ class Decider:
 
         `via` goes into the receipts as `ended_via`: who came to write them.
         """
-        entries = list(clock_entries(state, now))
+        entries = list(self.opening(state, now))
         for entry in entries:
             state = state_after(state, entry, now)
         return (*entries, *(expiry(o, now, via) for o in in_due_order(state.stack.overdue(now))))
+
+    def opening(self, state: State, now: Moment) -> tuple[Entry, ...]:
+        """What has to be written first: about the clock, and about a drill that is over."""
+        entries = clock_entries(state, now)
+        drill = state.drill
+        if drill is None or drill.until is None or drill.off or drill.is_on(now):
+            return entries
+        return (*entries, mode_entry(self.law, state, now, "its time was up"))
 
     def decide(self, state: State, command: Command, now: Moment) -> Decision:
         """Settle, then judge `command`; the last entry is its answer."""
@@ -60,6 +80,14 @@ class Decider:
                 entries += _release(self.law, state, command, now)
             case Recover():
                 entries.append(_recover(self.law, state, command, now))
+            case Act():
+                entries.append(act(self.law, state, command, now))
+            case CreateBudget():
+                entries.append(create_budget(self.law, state, command, now))
+            case Debit():
+                entries.append(debit(self.law, state, command, now))
+            case DrillMode():
+                entries.append(drill_mode(self.law, state, command, now))
         return Decision(tuple(entries), now)
 
 
@@ -100,7 +128,7 @@ def expiry(overdue: Overdue, now: Moment, via: str) -> Entry:
         "expired",
         Grounds(f"endings.{EXPIRED}" if timed_out else "endings"),
         principal=lease.principal,
-        due=lease.expires_at,
+        due=overdue.due,
         lease=lease.id,
         parent=lease.parent,
         trigger=lease.trigger,
@@ -128,7 +156,20 @@ def state_after(state: State, entry: Entry, now: Moment) -> State:
     if entry.opens is not None:
         stack = replace(stack, leases=(*stack.leases, entry.opens))
         record = (*record, entry.opens)
-    return replace(state, stack=stack, record=record, next_seq=state.next_seq + 1)
+    drill = entry.drill or state.drill
+    if drill is not None:
+        stack = replace(stack, closes=drill.until)
+    budgets = state.budgets
+    if entry.budget is not None:
+        budgets = {**budgets, entry.budget.id: entry.budget}
+    return replace(
+        state,
+        stack=stack,
+        record=record,
+        next_seq=state.next_seq + 1,
+        drill=drill,
+        budgets=budgets,
+    )
 
 
 def _recorded(record: tuple[Lease, ...], lease: Lease) -> tuple[Lease, ...]:
@@ -167,6 +208,9 @@ def _release(law: Law, state: State, command: Release, now: Moment) -> tuple[Ent
     elif table is not None and not admitted and HOLDER not in by:
         remedy = f"have it signed by somebody in {', '.join(groups)}: --as NAME --key FILE"
         unmet.append(Unmet(f"endings.{ending}.by", "ending_not_admitted", ending, actor, remedy))
+    if command.setup and state.drill is None:
+        remedy = "release it as it is"
+        unmet.append(Unmet("drill", "not_a_drill", "a drill's ledger", "set-up", remedy))
     if unmet or lease is None or table is None:
         return (denial(state, command, unmet, now, lease=command.lease),)
     grounds = Grounds(
@@ -203,7 +247,8 @@ def _ended(
         from_profile=lease.profile,
         to_profile=state.stack.below(lease),
         expires_at=lease.expires_at,
-        ends=replace(lease, ended=now, ending=ending),
+        setup=command.setup,
+        ends=replace(lease, ended=now, ending=ending, unseated=command.setup),
     )
 
 

@@ -8,17 +8,31 @@ from vmstate.canonical import Json
 from vmstate.clock import Moment
 from vmstate.constitution.unmet import Unmet
 from vmstate.leases.lease import Lease, LeaseStack
-from vmstate.leases.watermark import Watermark
+from vmstate.leases.watermark import Watermark, passed
 from vmstate.signing import Signed
+from vmstate.treasury.budget import Budget
+
+
+@dataclass(frozen=True, slots=True)
+class DrillState:
+    """The mode of a drill's ledger: `until` when it is over by itself, `off` once it was ended."""
+
+    until: Moment | None = None
+    off: bool = False
+
+    def is_on(self, now: Moment) -> bool:
+        """Whether the drill is running at `now`."""
+        return self.until is not None and not self.off and not passed(self.until, now)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a ledger knows that bears on one principal.
+    """What a ledger knows that bears on one principal and what they ask.
 
     `record` holds the leases of everybody with the same person behind them, of profiles that have
     a cool-down or a hold cap, as far back as either can reach. `used` holds the ids of handed-in
-    statements that counted before.
+    statements that counted before, `budgets` those that the command is about, `allocated` the sum
+    of all. `drill` is None in a live ledger.
     """
 
     principal: str
@@ -26,6 +40,9 @@ class State:
     next_seq: int
     record: tuple[Lease, ...] = ()
     used: frozenset[str] = frozenset()
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
+    allocated: int = 0
+    drill: DrillState | None = None
 
     @property
     def watermark(self) -> Watermark:
@@ -48,8 +65,10 @@ class Grounds:
 class Entry:
     """One receipt to be: fields named as in the receipt, and what it changes beside it.
 
-    `opens`, `renews` and `ends` hold the lease as it is afterwards; at most one is set. `spends`
-    are ids of statements that count from now on as used, `watermark` what time looks like after.
+    `opens`, `renews` and `ends` hold the lease as it is afterwards; at most one is set. `budget`
+    is the budget as it is afterwards, `drill` the drill's mode, `watermark` what time looks like.
+    `spends` are ids of statements that count from now on as used. `scroll` is set for acts alone:
+    the constitution says where their receipts go.
     """
 
     type: str
@@ -75,7 +94,15 @@ class Entry:
     opens: Lease | None = None
     renews: Lease | None = None
     ends: Lease | None = None
+    act: str | None = None
+    result: str | None = None
+    setup: bool = False
+    scroll: str | None = None
+    cost: tuple[Json, ...] = ()
+    proofs: Mapping[str, str] = field(default_factory=dict)
     spends: tuple[str, ...] = ()
+    budget: Budget | None = None
+    drill: DrillState | None = None
     watermark: Watermark | None = None
 
 

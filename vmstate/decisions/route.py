@@ -45,6 +45,6 @@ def _rungs_from(law: Law, principal: str, held: str) -> list[Rung]:
         if table.from_ != held:
             continue
         if requester is None or not RequesterGuard("", requester)(case):
-            needs = describe_needs(table.needs)
+            needs = describe_needs(table)
             rungs.append(Rung(rule, held, table.to, table.trigger, table.ttl, needs))
     return sorted(rungs, key=lambda rung: (len(rung.needs), rung.rule))

@@ -19,7 +19,6 @@ from typing import Any
 
 from vmstate import canonical
 from vmstate.authority import Authority
-from vmstate.canonical import Json
 from vmstate.clock import VirtualClock
 from vmstate.constitution.law import Constitution
 from vmstate.decisions.command import Escalate, Renew, make_command
@@ -31,15 +30,13 @@ from vmstate.drills.expect import (
     compare_receipts,
     result_of,
 )
+from vmstate.drills.stand_ins import StandIns
 from vmstate.errors import InputError, VmstateError
 from vmstate.expiry import VirtualExpiry
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.receipt import Receipt
-from vmstate.ledger.transaction import DrillMark
-from vmstate.signing import PrivateKey, Request, Signed, approve, attest
 
 PASS, FAIL, BLOCKED, ERROR = "pass", "fail", "blocked", "error"
-APPROVED_FOR = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,35 +74,20 @@ class _Stage:
     drill: Drill
     authority: Authority
     expiry: VirtualExpiry
+    stand_ins: StandIns
     principal: str
     stop_at: datetime
     deadline: float
     saved: dict[str, str]
     violations: list[Difference] = field(default_factory=list)
-    signatures: int = 0
 
     @property
     def now(self) -> datetime:
         return self.authority.clock.read().wall
 
-    def key(self, name: str) -> PrivateKey:
-        """The throw-away key of a stand-in, which counts under this drill's origin only."""
-        origin = self.authority.ledger.origin
-        return stand_in_key(self.drill, self.authority.constitution, origin, name)
-
-    def nonce(self) -> str:
-        self.signatures += 1
-        parts: list[Json] = [self.drill.digest, self.authority.ledger.origin, self.signatures]
-        return canonical.digest(canonical.encode(parts)).removeprefix("sha256:")[:32]
-
 
 class _Stopped(Exception):  # noqa: N818 -- not an error of the engine
     """The drill reached one of its limits."""
-
-
-def stand_in_key(drill: Drill, constitution: Constitution, origin: str, name: str) -> PrivateKey:
-    """The key with which `name` signs in this drill, under this law and origin."""
-    return PrivateKey.derive(drill.digest, constitution.digest, origin, name)
 
 
 def run_suite(
@@ -160,9 +142,8 @@ def _stage(
     if table is None:
         raise InputError("the constitution has no [drill] table: add one to run drills")
     origin = f"{constitution.name}/drill/{drill.id}"
-    names = sorted({name for group in table.stand_ins.values() for name in group})
-    keys = {name: stand_in_key(drill, constitution, origin, name).public for name in names}
-    mark = DrillMark(drill.id, drill.marker, drill.digest, keys)
+    stand_ins = StandIns(constitution, origin=origin, digest=drill.digest)
+    mark = stand_ins.mark(drill.id, drill.marker)
     with ExitStack() as closing:
         folder = keep or Path(closing.enter_context(tempfile.TemporaryDirectory("-vmstate-drill")))
         clock = VirtualClock(drill.start)
@@ -176,6 +157,7 @@ def _stage(
             drill,
             authority,
             expiry,
+            stand_ins,
             table.principal,
             drill.start + heading.virtual_limit,
             began + heading.limit.total_seconds(),
@@ -307,27 +289,24 @@ def _backing(
     fields["ttl"] = given.ttl
     if not given.approved_by and given.attested_by is None:
         return fields
-    nonce = stage.nonce()
+    stand_ins, now = stage.stand_ins, stage.now
     request = stage.authority.prepare(
-        principal, to, trigger=trigger, reason=reason, facts=facts, ttl=given.ttl, nonce=nonce
+        principal,
+        to,
+        trigger=trigger,
+        reason=reason,
+        facts=facts,
+        ttl=given.ttl,
+        nonce=stand_ins.nonce(),
     )
-    approvals = tuple(_approved(stage, request, name) for name in given.approved_by)
-    attestations: tuple[Signed, ...] = ()
-    if given.attested_by is not None:
-        by, nonce = given.attested_by, stage.nonce()
-        attestations = (attest(request, by, stage.key(by), at=stage.now, nonce=nonce),)
+    sensors = () if given.attested_by is None else (given.attested_by,)
     return {
         **fields,
         "facts": request.facts,
         "request": request,
-        "approvals": approvals,
-        "attestations": attestations,
+        "approvals": tuple(stand_ins.approve(request, by, now) for by in given.approved_by),
+        "attestations": tuple(stand_ins.attest(request, by, now) for by in sensors),
     }
-
-
-def _approved(stage: _Stage, request: Request, by: str) -> Signed:
-    expires_at = stage.now + APPROVED_FOR
-    return approve(request, by, stage.key(by), expires_at=expires_at, nonce=stage.nonce())
 
 
 def _escalate(stage: _Stage, who: str, given: Arguments) -> Receipt:
@@ -355,7 +334,8 @@ def _release(stage: _Stage, who: str, given: Arguments) -> Receipt:
 def _revoke(stage: _Stage, who: str, given: Arguments) -> Receipt:
     lease, reason = fill(given.lease or "", stage.saved), fill(given.reason, stage.saved)
     ending = given.ending or "sovereign_revoke"
-    return stage.authority.revoke(who, lease, key=stage.key(who), ending=ending, reason=reason)
+    key, nonce = stage.stand_ins.key(who), stage.stand_ins.nonce()
+    return stage.authority.revoke(who, lease, key=key, ending=ending, reason=reason, nonce=nonce)
 
 
 _VERBS: Mapping[str, Callable[[_Stage, str, Arguments], Receipt]] = {

@@ -8,15 +8,16 @@ end of the lease below it; a lease ends with its parent.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from vmstate.clock import Moment
-from vmstate.leases.watermark import Watermark
+from vmstate.leases.watermark import Watermark, passed
 
 EXPIRED = "timeout_expired"
 PARENT_ENDED = "parent_ended"
 CLOCK_REGRESSION = "clock_regression"
+DRILL_ENDED = "drill_ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Lease:
     `seq` is the number of the receipt that granted it: the fencing token for whoever acts on it.
     `deadline` is its end on both hands, absolute; the boot hand means something in that boot only.
     `ended` is the effective end (the deadline for a time-out), `ending` why, both None while open.
+    `unseated` marks one that a drill's set-up ended, which starts no cool-down.
     """
 
     seq: int
@@ -39,6 +41,7 @@ class Lease:
     renewals: int = 0
     ended: Moment | None = None
     ending: str | None = None
+    unseated: bool = False
 
     @property
     def id(self) -> str:
@@ -72,19 +75,20 @@ class Overdue:
     lease: Lease
     ending: str
     below: str
-
-    @property
-    def due(self) -> datetime:
-        return self.lease.expires_at
+    due: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseStack:
-    """The open leases of one principal, the lowest first."""
+    """The open leases of one principal, the lowest first.
+
+    `closes` is when a drill's ledger ends everything in it; None in a live one.
+    """
 
     baseline: str
     watermark: Watermark
     leases: tuple[Lease, ...] = ()
+    closes: Moment | None = None
 
     def standing(self, now: Moment) -> tuple[Lease, ...]:
         """The leases that are live at `now`: up to the first that is not, and none above it."""
@@ -106,12 +110,16 @@ class LeaseStack:
         for depth in range(len(self.leases) - 1, standing - 1, -1):
             lease = self.leases[depth]
             below = self.leases[depth - 1].profile if depth else self.baseline
-            yield Overdue(lease, self._ending_of(lease, now), below)
+            ending = self._ending_of(lease, now)
+            due = lease.expires_at
+            if ending == DRILL_ENDED and self.closes is not None:
+                due = self.closes.wall
+            yield Overdue(lease, ending, below, due)
 
     def after_end(self, lease: Lease) -> "LeaseStack":
         """The stack without `lease`."""
         kept = tuple(other for other in self.leases if other.seq != lease.seq)
-        return LeaseStack(self.baseline, self.watermark, kept)
+        return replace(self, leases=kept)
 
     def below(self, lease: Lease) -> str:
         """The profile that is left when `lease` ends."""
@@ -120,11 +128,14 @@ class LeaseStack:
 
     def _is_over(self, lease: Lease, now: Moment) -> bool:
         voided = self.watermark.voids(lease.seq, lease.granted.boot_id, now)
-        return voided or lease.left(now) <= timedelta()
+        closed = self.closes is not None and passed(self.closes, now)
+        return voided or closed or lease.left(now) <= timedelta()
 
     def _ending_of(self, lease: Lease, now: Moment) -> str:
         if lease.left(now) <= timedelta():
             return EXPIRED
+        if self.closes is not None and passed(self.closes, now):
+            return DRILL_ENDED
         if self._is_over(lease, now):
             return CLOCK_REGRESSION
         return PARENT_ENDED

@@ -97,6 +97,12 @@ class Watermark:
         return elapsed(then, now)
 
 
+def passed(deadline: Moment, now: Moment) -> bool:
+    """Whether `deadline` has passed by either hand."""
+    by_boot = deadline.boot_id == now.boot_id and deadline.boot_us <= now.boot_us
+    return by_boot or deadline.wall <= now.wall
+
+
 def later(moment: Moment, by: timedelta) -> Moment:
     """The moment `by` after `moment`, on both hands."""
     return Moment(moment.wall + by, moment.boot_id, moment.boot_us + duration_us(by))

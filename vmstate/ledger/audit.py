@@ -28,7 +28,7 @@ from vmstate.canonical import parse_at
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import read_constitution
 from vmstate.errors import ConstitutionError, InputError, TamperError
-from vmstate.leases.lease import lease_id
+from vmstate.leases.lease import EXPIRED, lease_id
 from vmstate.ledger.bundle import Bundle, Progress
 from vmstate.ledger.checkpoint import Checkpoint, VerifierKey, open_checkpoint
 from vmstate.ledger.merkle import Tree
@@ -36,6 +36,7 @@ from vmstate.ledger.receipt import SCROLL_OF, Receipt
 from vmstate.ledger.snapshot import Snapshot, lease_seq
 from vmstate.ledger.store import Ledger
 from vmstate.signing import Approval, PublicKey, Request, Signed
+from vmstate.treasury.budget import Budget
 
 FINDINGS = 100  # after so many, one more would tell nobody anything
 
@@ -94,6 +95,8 @@ class _Replay:
     used: dict[str, int] = field(default_factory=dict)
     constitution: str = ""
     falling: tuple[str, int] = ("", -1)
+    budgets: dict[str, Budget] = field(default_factory=dict)
+    acts: dict[str, str] = field(default_factory=dict)
 
     def find(self, what: str, seq: int | None = None) -> None:
         if len(self.findings) < FINDINGS:
@@ -129,6 +132,8 @@ def _begin(note: str, verifier: str, toml: bytes) -> tuple[_Replay, Checkpoint |
     try:
         replay.law = read_constitution(toml)
         replay.keys = dict(replay.law.people.keys)
+        acts = replay.law.document.acts.values()
+        replay.acts = {one.receipt: one.scroll for one in acts if one.receipt and one.scroll}
     except ConstitutionError as error:
         replay.find(f"the constitution does not load: {error.problems[0]}")
     try:
@@ -176,7 +181,7 @@ def _place(replay: _Replay, receipt: Receipt, seq: int) -> None:
     said = receipt.fields
     if said["seq"] != seq:
         replay.find(f"says it is number {said['seq']}", seq)
-    if SCROLL_OF.get(receipt.type) != said["scroll"]:
+    if {**replay.acts, **SCROLL_OF}.get(receipt.type) != said["scroll"]:
         replay.find(f"type {receipt.type!r} does not go into scroll {said['scroll']!r}", seq)
     last, last_id = replay.scrolls.get(said["scroll"], (-1, None))
     if (said["scroll_seq"], said["scroll_prev"]) != (last + 1, last_id):
@@ -207,8 +212,32 @@ def _judge(replay: _Replay, receipt: Receipt, seq: int) -> None:
             _renewed(replay, receipt, seq)
         case "profile_deescalation":
             _ended(replay, receipt, seq)
+        case "treasury_budget":
+            _allocated(replay, receipt, seq)
         case _:
             pass
+    if receipt.granted:
+        _charged(replay, receipt, seq)
+
+
+def _allocated(replay: _Replay, receipt: Receipt, seq: int) -> None:
+    detail = receipt.fields["what"]["detail"]
+    if detail["budget"] in replay.budgets:
+        replay.find(f"allocates {detail['budget']!r}, which was allocated before", seq)
+    made = Budget(detail["budget"], detail["name"], detail["unit"], detail["allocated"], 0, seq)
+    replay.budgets[made.id] = made
+
+
+def _charged(replay: _Replay, receipt: Receipt, seq: int) -> None:
+    """Each charge is to a budget that has it, and says what there was."""
+    for line in receipt.fields["cost"]:
+        budget = replay.budgets.get(line["budget"])
+        if budget is None or line["available"] != budget.available:
+            replay.find(f"charges {line['budget']!r} as if it had {line['available']}", seq)
+        elif line["charged"] > budget.available or line["charged"] < 0:
+            replay.find(f"charges more to {line['budget']!r} than it has", seq)
+        else:
+            replay.budgets[budget.id] = budget.after(line["charged"])
 
 
 def _granted(replay: _Replay, receipt: Receipt, seq: int) -> None:
@@ -265,7 +294,8 @@ def _ended(replay: _Replay, receipt: Receipt, seq: int) -> None:
     who = receipt.fields["who"]["principal"]
     if (who, what["from"]) != (held.principal, held.profile):
         replay.find(f"names another holder or profile of {what['lease']!r}", seq)
-    if receipt.outcome == "expired" and parse_at(receipt.fields["due"]) != held.expires_at:
+    timed_out = what["ending"] == EXPIRED
+    if timed_out and parse_at(receipt.fields["due"]) != held.expires_at:
         replay.find(f"says {what['lease']!r} was due at another time than its deadline", seq)
 
 
@@ -363,6 +393,8 @@ def _compare_tables(replay: _Replay, snapshot: Snapshot) -> None:
         replay.find(f"the table of leases has {rows} rows, the receipts grant {replay.granted}")
     if dict(snapshot.statements()) != replay.used:
         replay.find("the table of used statements is not what the receipts used")
+    if {one.id: one for one in snapshot.budgets()} != replay.budgets:
+        replay.find("the table of budgets is not what the receipts allocated and charged")
     if snapshot.constitution()[0] != replay.constitution:
         replay.find("the constitution in force is not the one that the receipts put in force")
 

@@ -36,6 +36,9 @@ SCROLL_OF = {
     "lease_renewed": "identity",
     "auth_failure": "identity",
     "constitution_loaded": "guardian",
+    "treasury_denial": "treasury",
+    "drill_mode": "guardian",
+    "drill_pack": "guardian",
     "clock_anomaly": "guardian",
     "recovery": "guardian",
 }
@@ -70,6 +73,7 @@ class Place:
     """Where in the ledger a receipt stands, and what it says of the ledger itself."""
 
     seq: int
+    scroll: str
     scroll_seq: int
     scroll_prev: str | None
     node: str
@@ -194,7 +198,7 @@ def write_receipt(entry: Entry, at: datetime, place: Place) -> Receipt:
     fields: dict[str, Json] = {
         "v": 1,
         "seq": place.seq,
-        "scroll": SCROLL_OF[entry.type],
+        "scroll": place.scroll,
         "scroll_seq": place.scroll_seq,
         "scroll_prev": place.scroll_prev,
         "type": entry.type,
@@ -206,7 +210,7 @@ def write_receipt(entry: Entry, at: datetime, place: Place) -> Receipt:
         "what": _what(entry),
         "why": entry.why,
         "authority": _authority(entry, place.constitution),
-        "cost": [],
+        "cost": list(entry.cost),
         "proofs": _proofs(entry),
         "reversible": entry.reversible,
         "reverses": place.reverses,
@@ -235,10 +239,10 @@ def _what(entry: Entry) -> dict[str, Json]:
         "expires_at": _at(entry.expires_at),
         "ttl_requested_us": entry.ttl_requested_us,
         "clipped_by": entry.clipped_by,
-        "act": None,
-        "result": None,
+        "act": entry.act,
+        "result": entry.result,
         "ended_via": entry.ended_via,
-        "setup": False,
+        "setup": entry.setup,
         "detail": None if entry.detail is None else dict(entry.detail),
     }
 
@@ -256,7 +260,7 @@ def _authority(entry: Entry, constitution: str) -> dict[str, Json]:
 
 
 def _proofs(entry: Entry) -> dict[str, Json]:
-    proofs: Mapping[str, Json] = {}
+    proofs: Mapping[str, Json] = dict(entry.proofs)
     if entry.type == "profile_escalation":
         # What the guards saw, so that an auditor can judge the rule again (runbook, drill 1).
         facts = canonical.encode(dict(entry.grounds.facts))

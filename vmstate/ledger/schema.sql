@@ -74,6 +74,7 @@ CREATE TABLE lease (
     ended_boot        TEXT,
     ended_boot_us     INTEGER,
     ending            TEXT,
+    unseated          INTEGER NOT NULL,     -- ended by a drill's set-up: starts no cool-down
     CHECK ((ended_us IS NULL) = (ending IS NULL))
 ) STRICT;
 CREATE INDEX lease_open ON lease (principal, seq) WHERE ended_us IS NULL;
@@ -81,6 +82,24 @@ CREATE INDEX lease_due ON lease (deadline_us, seq) WHERE ended_us IS NULL;
 CREATE INDEX lease_due_by_boot ON lease (deadline_boot, deadline_boot_us) WHERE ended_us IS NULL;
 CREATE INDEX lease_open_by_boot ON lease (granted_boot, seq) WHERE ended_us IS NULL;
 CREATE INDEX lease_history ON lease (principal, profile, seq);
+
+CREATE TABLE budget (
+    id          TEXT PRIMARY KEY,
+    seq         INTEGER NOT NULL,       -- the receipt that allocated it
+    name        TEXT NOT NULL,
+    unit        TEXT NOT NULL,
+    allocated   INTEGER NOT NULL CHECK (allocated >= 0),
+    spent       INTEGER NOT NULL CHECK (spent BETWEEN 0 AND allocated)
+) STRICT, WITHOUT ROWID;
+
+-- A drill's mode, in a drill's ledger only: until when it is on, and whether it was ended.
+CREATE TABLE drill (
+    id             INTEGER PRIMARY KEY CHECK (id = 1),
+    until_us       INTEGER NOT NULL,
+    until_boot     TEXT NOT NULL,
+    until_boot_us  INTEGER NOT NULL,
+    off            INTEGER NOT NULL
+) STRICT;
 
 -- Signed statements and prepared requests that a decision rested on: each counts once.
 CREATE TABLE statement (

@@ -9,19 +9,21 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from vmstate.clock import Moment, from_us, to_us
-from vmstate.decisions.decision import State
+from vmstate.constitution.document import SCROLLS
+from vmstate.decisions.decision import DrillState, State
 from vmstate.errors import LedgerNotFound
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
-from vmstate.leases.watermark import Watermark
+from vmstate.leases.watermark import Watermark, passed
 from vmstate.ledger.merkle import Tree
-from vmstate.ledger.receipt import Receipt
+from vmstate.ledger.receipt import Receipt, spell_leaf
+from vmstate.treasury.budget import Budget
 
 RECORD_LEASES = 64  # of one profile: its cool-down keeps more from falling into one hold
 PAGE = 1_000  # receipts fetched at a time
 
 _LEASE = """seq, principal, profile, rule, trigger, parent_seq,
     granted_us, granted_boot, granted_boot_us, deadline_us, deadline_boot, deadline_boot_us,
-    renewals, ended_us, ended_boot, ended_boot_us, ending"""
+    renewals, ended_us, ended_boot, ended_boot_us, ending, unseated"""
 _OPEN_LEASES = f"SELECT {_LEASE} FROM lease WHERE principal = ? AND ended_us IS NULL ORDER BY seq"
 _ALL_OPEN_LEASES = f"""SELECT {_LEASE} FROM lease WHERE ended_us IS NULL AND seq > ?
     ORDER BY seq LIMIT ?"""
@@ -45,6 +47,7 @@ _DUE = """SELECT principal, seq, deadline_us FROM (
 _NEXT_BY_WALL = "SELECT min(deadline_us) FROM lease WHERE ended_us IS NULL"
 _NEXT_BY_BOOT = """SELECT min(deadline_boot_us) FROM lease
     WHERE ended_us IS NULL AND deadline_boot = ?"""
+_BUDGET = "SELECT id, name, unit, allocated, spent, seq FROM budget"
 _RECEIPT = "SELECT body FROM receipt WHERE seq = ?"
 _RECEIPTS = "SELECT seq, body FROM receipt WHERE seq > :after {filters} ORDER BY seq LIMIT :n"
 _LAST_OF_SCROLL = """SELECT scroll_seq, leaf FROM receipt WHERE scroll = ?
@@ -87,8 +90,9 @@ class Scope:
 class Snapshot:
     """Reads; changes nothing."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, is_drill: bool = False) -> None:
         self._db = connection
+        self._is_drill = is_drill
 
     def head(self) -> Head:
         row = next(self._db.execute(_HEAD))
@@ -101,10 +105,29 @@ class Snapshot:
     def stack(self, principal: str, baseline: str) -> LeaseStack:
         """The open leases of `principal`, as last recorded."""
         rows = self._db.execute(_OPEN_LEASES, (principal,))
-        return LeaseStack(baseline, self.head().watermark, tuple(map(_lease, rows)))
+        drill = self.drill()
+        closes = drill.until if drill is not None else None
+        return LeaseStack(baseline, self.head().watermark, tuple(map(_lease, rows)), closes)
 
-    def state(self, principal: str, scope: Scope, statements: Iterable[str] = ()) -> State:
-        """All that bears on a decision about `principal`; `statements` are ids handed in."""
+    def drill(self) -> DrillState | None:
+        """The mode of this ledger if it is a drill's."""
+        if not self._is_drill:
+            return None
+        row = next(
+            self._db.execute("SELECT until_us, until_boot, until_boot_us, off FROM drill"), None
+        )
+        if row is None:
+            return DrillState()
+        return DrillState(Moment(from_us(row[0]), row[1], row[2]), off=bool(row[3]))
+
+    def state(
+        self,
+        principal: str,
+        scope: Scope,
+        statements: Iterable[str] = (),
+        budgets: Iterable[str] = (),
+    ) -> State:
+        """All that bears on a decision about `principal`; the rest are ids of what is handed in."""
         stack = self.stack(principal, scope.baseline)
         record = tuple(
             _lease(row)
@@ -112,7 +135,27 @@ class Snapshot:
             for profile in scope.timed
             for row in self._db.execute(_RECORD, (name, profile, RECORD_LEASES))
         )
-        return State(principal, stack, self.head().tree.size, record, self.used(statements))
+        named = {one: found for one in budgets if (found := self.budget(one)) is not None}
+        allocated = next(self._db.execute("SELECT total(allocated) FROM budget"))[0]
+        return State(
+            principal=principal,
+            stack=stack,
+            next_seq=self.head().tree.size,
+            record=record,
+            used=self.used(statements),
+            budgets=named,
+            allocated=int(allocated),
+            drill=self.drill(),
+        )
+
+    def budget(self, budget: str) -> Budget | None:
+        """The budget with this id; None if none was allocated."""
+        row = next(self._db.execute(f"{_BUDGET} WHERE id = ?", (budget,)), None)
+        return None if row is None else Budget(*row)
+
+    def budgets(self) -> tuple[Budget, ...]:
+        """Every budget, in the order of their allocation."""
+        return tuple(Budget(*row) for row in self._db.execute(f"{_BUDGET} ORDER BY seq"))
 
     def used(self, statements: Iterable[str]) -> frozenset[str]:
         """Which of these statement ids counted before."""
@@ -135,6 +178,11 @@ class Snapshot:
 
     def due(self, now: Moment, limit: int) -> tuple[Due, ...]:
         """Open leases that are over at `now`, the first deadline first, at most `limit`."""
+        if (drill := self.drill()) and drill.until is not None and passed(drill.until, now):
+            open_leases = (
+                lease for _, lease in zip(range(limit), self.open_leases(), strict=False)
+            )
+            return tuple(Due(one.principal, one.id, one.expires_at) for one in open_leases)
         mark = self.head().watermark
         behind = mark.is_behind(now)
         below = self.head().tree.size if behind else mark.voided_below
@@ -159,6 +207,9 @@ class Snapshot:
         ends = [] if by_wall is None else [from_us(by_wall)]
         if by_boot is not None:
             ends.append(now.wall + timedelta(microseconds=by_boot - now.boot_us))
+        drill = self.drill()
+        if ends and drill is not None and drill.until is not None:
+            ends.append(drill.until.wall)
         if ends and (over := self.due(now, 1)):
             ends.append(min(over[0].expires_at, now.wall))
         return min(ends, default=None)
@@ -216,6 +267,15 @@ class Snapshot:
             "FROM receipt ORDER BY seq"
         )
 
+    def scrolls(self) -> dict[str, tuple[int, str]]:
+        """How many receipts each scroll has, and its root: the id of its newest receipt."""
+        found = {}
+        for scroll in SCROLLS:
+            last = self.last_of_scroll(scroll)
+            if last is not None:
+                found[scroll] = (last[0] + 1, spell_leaf(last[1]))
+        return found
+
     def last_of_scroll(self, scroll: str) -> tuple[int, bytes] | None:
         """Number and leaf of the newest receipt in `scroll`."""
         row = next(self._db.execute(_LAST_OF_SCROLL, (scroll,)), None)
@@ -254,4 +314,5 @@ def _lease(row: tuple[Any, ...]) -> Lease:
         renewals=row[12],
         ended=None if row[13] is None else Moment(from_us(row[13]), row[14], row[15]),
         ending=row[16],
+        unseated=bool(row[17]),
     )

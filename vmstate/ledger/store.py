@@ -162,12 +162,13 @@ class Ledger:
         self._require_own_process()
         with _reported(self.path):
             connection = self._reader()
+            snapshot = Snapshot(connection, is_drill=self.drill is not None)
             if connection.in_transaction:
-                yield Snapshot(connection)
+                yield snapshot
                 return
             connection.execute("BEGIN")
             try:
-                yield Snapshot(connection)
+                yield snapshot
             finally:
                 connection.execute("ROLLBACK")
 

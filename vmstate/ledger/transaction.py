@@ -19,6 +19,7 @@ from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import SCROLL_OF, Place, Receipt, spell_leaf, write_receipt
 from vmstate.ledger.snapshot import Connection, Head, Snapshot, lease_seq
 from vmstate.signing import PrivateKey, PublicKey
+from vmstate.treasury.budget import Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Transaction(Snapshot):
     """One write transaction. Reads see what was appended in it."""
 
     def __init__(self, connection: WriteConnection, log: Log) -> None:
-        super().__init__(connection)
+        super().__init__(connection, is_drill=log.drill is not None)
         self._connection = connection
         self._log = log
         head = super().head()
@@ -81,9 +82,10 @@ class Transaction(Snapshot):
 
     def append(self, entry: Entry, now: Moment) -> Receipt:
         """Write the receipt of `entry` and make the change that it stands for."""
-        scroll = SCROLL_OF[entry.type]
+        scroll = entry.scroll or SCROLL_OF[entry.type]
         last = self.last_of_scroll(scroll)
         place = Place(
+            scroll=scroll,
             seq=self._tree.size,
             scroll_seq=0 if last is None else last[0] + 1,
             scroll_prev=None if last is None else spell_leaf(last[1]),
@@ -100,6 +102,11 @@ class Transaction(Snapshot):
             self._renew(entry.renews)
         if entry.ends is not None:
             self._end(entry.ends)
+        if entry.budget is not None:
+            self._budget(entry.budget)
+        if entry.drill is not None and entry.drill.until is not None:
+            row = (*_moment_row(entry.drill.until), int(entry.drill.off))
+            self._execute("INSERT OR REPLACE INTO drill VALUES (1, ?, ?, ?, ?)", row)
         for statement in entry.spends:
             self._execute("INSERT INTO statement VALUES (?, ?)", (statement, place.seq))
         self._tree = self._tree.append(receipt.leaf)
@@ -126,7 +133,7 @@ class Transaction(Snapshot):
             place.seq,
             receipt.leaf,
             receipt.body,
-            SCROLL_OF[entry.type],
+            place.scroll,
             place.scroll_seq,
             entry.type,
             entry.outcome,
@@ -149,7 +156,7 @@ class Transaction(Snapshot):
         )
         self._execute(
             "INSERT INTO lease VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-            "NULL, NULL, NULL, NULL)",
+            "NULL, NULL, NULL, NULL, 0)",
             row,
         )
 
@@ -163,9 +170,17 @@ class Transaction(Snapshot):
     def _end(self, lease: Lease) -> None:
         assert lease.ended is not None
         self._change_one(
-            "UPDATE lease SET ended_us = ?, ended_boot = ?, ended_boot_us = ?, ending = ? "
-            "WHERE seq = ? AND ended_us IS NULL",
-            (*_moment_row(lease.ended), lease.ending, lease.seq),
+            "UPDATE lease SET ended_us = ?, ended_boot = ?, ended_boot_us = ?, ending = ?, "
+            "unseated = ? WHERE seq = ? AND ended_us IS NULL",
+            (*_moment_row(lease.ended), lease.ending, int(lease.unseated), lease.seq),
+        )
+
+    def _budget(self, budget: Budget) -> None:
+        row = (budget.id, budget.seq, budget.name, budget.unit, budget.allocated, budget.spent)
+        self._execute(
+            "INSERT INTO budget VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET spent = excluded.spent",
+            row,
         )
 
     def _change_one(self, statement: str, values: tuple[Any, ...]) -> None:

@@ -1,0 +1,132 @@
+"""Writing down what others are to sign, and signing what proves who asks."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from vmstate import canonical
+from vmstate.clock import duration_us
+from vmstate.constitution.facts import read_facts, spell
+from vmstate.constitution.law import Constitution
+from vmstate.decisions.command import (
+    CLOCK_RECOVERY,
+    Act,
+    Command,
+    CreateBudget,
+    Debit,
+    DrillMode,
+    Escalate,
+    Recover,
+    Release,
+    Renew,
+    make_command,
+)
+from vmstate.errors import InputError
+from vmstate.signing import Ending, PrivateKey, Request, Signed, new_nonce, sign
+
+PROOF_FOR = timedelta(minutes=5)  # a signed ending is handed in at once
+
+
+def prepare_request(
+    constitution: Constitution,
+    origin: str,
+    principal: str,
+    to: str,
+    *,
+    trigger: str,
+    reason: str,
+    facts: Mapping[str, str],
+    ttl: timedelta | None,
+    nonce: str | None,
+) -> Request:
+    """A climb written down; raises InputError for a fact or field that can't be read."""
+    asked = {"principal": principal, "to": to, "trigger": trigger, "reason": reason}
+    checked = make_command(Escalate, {**asked, "facts": dict(facts), "ttl": ttl})
+    values, unread = read_facts(constitution.document.facts, checked.facts)
+    if unread:
+        raise InputError("; ".join(one.message for one in unread))
+    return Request(
+        principal=principal,
+        to=to,
+        trigger=trigger,
+        facts={name: spell(value) for name, value in values.items()},
+        reason=reason,
+        ttl_us=None if ttl is None else duration_us(ttl),
+        origin=origin,
+        constitution=constitution.digest,
+        nonce=nonce or new_nonce(),
+    )
+
+
+def prepare_recovery(
+    constitution: Constitution, origin: str, principal: str, *, reason: str
+) -> Request:
+    """A clock's recovery written down; raises InputError for a field without form."""
+    checked = make_command(Recover, {"principal": principal, "reason": reason})
+    return Request(
+        principal=checked.principal,
+        to=None,
+        trigger=CLOCK_RECOVERY,
+        facts={},
+        reason=checked.reason,
+        ttl_us=None,
+        origin=origin,
+        constitution=constitution.digest,
+        nonce=new_nonce(),
+    )
+
+
+def sign_ending(
+    constitution: Constitution,
+    origin: str,
+    now: datetime,
+    actor: str,
+    lease: str,
+    *,
+    key: PrivateKey,
+    ending: str,
+    reason: str,
+    nonce: str | None = None,
+) -> Signed:
+    """A signed statement that `actor` ends `lease`, good for five minutes from `now`."""
+    make_command(Release, {"principal": actor, "lease": lease, "ending": ending, "reason": reason})
+    statement = Ending(
+        by=actor,
+        origin=origin,
+        constitution=constitution.digest,
+        lease=lease,
+        ending=ending,
+        reason=reason,
+        expires_at=canonical.format_at(now + PROOF_FOR),
+        nonce=nonce or new_nonce(),
+    )
+    return sign(statement, key)
+
+
+def statement_ids(command: Command) -> tuple[str, ...]:
+    """The ids of all that is handed in with a command and counts once."""
+    signed: list[Signed] = []
+    request = None
+    match command:
+        case Release(proof=proof):
+            signed += [proof] if proof is not None else []
+        case Recover():
+            request, signed = command.request, list(command.approvals)
+        case Escalate() | Renew():
+            request = command.request
+            signed = [*command.approvals, *command.attestations]
+        case Act() | CreateBudget() | Debit() | DrillMode():
+            pass
+    ids = [one.statement.id for one in signed]
+    return (*ids, request.id) if request is not None else tuple(ids)
+
+
+def budgets_of(command: Command, constitution: Constitution) -> tuple[str, ...]:
+    """The budgets that a command is about, or that a rule on its way may be charged to."""
+    match command:
+        case CreateBudget() | Debit():
+            return (command.budget,)
+        case Escalate() | Renew():
+            rules = constitution.rules.values()
+            return tuple(rule.cost.budget for rule in rules if rule.cost is not None)
+        case _:
+            return ()

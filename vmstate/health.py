@@ -1,0 +1,55 @@
+"""Is everything in order? Asked of the ledger itself, never of a flag that somebody sets.
+
+Operational means: the ledger can be read, its head is signed by its key over its own tree, it is
+under the constitution at hand, the scheduler is looking, and no lease is overdue for long.
+"""
+
+from dataclasses import dataclass
+
+from vmstate.authority import Authority
+from vmstate.errors import LedgerError
+from vmstate.expiry import Expiry, Health, VirtualExpiry
+from vmstate.ledger.checkpoint import Checkpoint, open_checkpoint
+
+OPERATIONAL, DEGRADED = "operational", "degraded"
+
+
+@dataclass(frozen=True, slots=True)
+class SystemHealth:
+    """`faults` is empty if all is well; each is a sentence."""
+
+    faults: tuple[str, ...]
+    expiry: Health | None
+
+    @property
+    def status(self) -> str:
+        return DEGRADED if self.faults else OPERATIONAL
+
+
+def check_health(authority: Authority, expiry: Expiry | VirtualExpiry) -> SystemHealth:
+    """Look at everything that has to be in order; reads only."""
+    try:
+        faults = _ledger_faults(authority)
+        health = expiry.health()
+    except LedgerError as error:
+        return SystemHealth((str(error),), None)
+    if not health.running:
+        faults.append("the scheduler is not running: ends are written by the next command")
+    elif not health.is_good:
+        faults.append("giving back is behind: see the oldest overdue lease")
+    faults += [f"the lease of {name} can't be ended" for name in health.stuck]
+    return SystemHealth(tuple(faults), health)
+
+
+def _ledger_faults(authority: Authority) -> list[str]:
+    ledger = authority.ledger
+    with ledger.read() as snapshot:
+        head = snapshot.head()
+        in_force = snapshot.constitution()[0]
+    faults = []
+    if in_force != authority.constitution.digest:
+        faults.append(f"the ledger is under {in_force}, not {authority.constitution.digest}")
+    signed = open_checkpoint(head.note, ledger.verifier)
+    if signed != Checkpoint.of(ledger.origin, head.tree):
+        faults.append("the signed head is not over the ledger's tree")
+    return faults
