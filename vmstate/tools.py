@@ -12,34 +12,23 @@ claims are checked, never believed. A name in `approved_by` approves nothing out
 Source: the runbook, `vm-mcp/docs/DRILL.md`.
 """
 
-import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from vmstate import canonical
-from vmstate.authority import Authority
-from vmstate.clock import SystemClock
-from vmstate.constitution.law import Constitution
-from vmstate.constitution.loading import load_constitution, read_constitution
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.command import Escalate, Release, make_command
+from vmstate.decisions.command import Escalate, make_command
 from vmstate.drills.stand_ins import StandIns
-from vmstate.errors import InputError, LedgerMismatch, LedgerNotFound
-from vmstate.expiry import Expiry
+from vmstate.errors import InputError
 from vmstate.health import check_health
 from vmstate.ledger.receipt import Receipt
-from vmstate.ledger.store import Ledger
+from vmstate.session import Session, seat, session
 from vmstate.signing import new_nonce
 
 Result = dict[str, Any]
 
-SETUP_REASON = "DRILL: set-up"
 HISTORY = 1_000  # receipts that a history holds, the newest
 
 
@@ -61,55 +50,6 @@ class DeescalationType(StrEnum):
     OPERATOR_RELEASE = "operator_release"
     CRISIS_CONCLUDED = "crisis_concluded"
     SOVEREIGN_REVOKE = "sovereign_revoke"
-
-
-class Session:
-    """One principal at one ledger; what the module's functions work on."""
-
-    def __init__(
-        self, authority: Authority, expiry: Expiry, principal: str, stand_ins: StandIns | None
-    ) -> None:
-        self.authority = authority
-        self.expiry = expiry
-        self.principal = principal
-        self.stand_ins = stand_ins
-
-    @property
-    def in_drill(self) -> bool:
-        return self.stand_ins is not None
-
-    @property
-    def held(self) -> str:
-        """The profile held now."""
-        return self.authority.standing(self.principal).profile
-
-    def close(self) -> None:
-        """Stop giving back and close the ledger; a drill's mode is switched off first."""
-        if self.in_drill:
-            self.authority.drill_mode(on=False, set_by="the session ended")
-        self.expiry.stop()
-        self.authority.close()
-
-
-_lock = threading.Lock()
-_sessions: dict[int, Session] = {}
-
-
-def session() -> Session:
-    """This process's session, made when it is first needed."""
-    with _lock:
-        if os.getpid() not in _sessions:
-            _sessions.clear()  # a forked child can use neither its parent's ledger nor its thread
-            _sessions[os.getpid()] = _open_session()
-        return _sessions[os.getpid()]
-
-
-def close_session() -> None:
-    """End this process's session, if there is one; the next call makes another."""
-    with _lock:
-        found = _sessions.pop(os.getpid(), None)
-    if found is not None:
-        found.close()
 
 
 # ---- climbing and coming back ------------------------------------------------------------------
@@ -234,8 +174,8 @@ def cognitive_invoke_tem(threat_id: str, reason: str = "") -> Result:
     stands in that lease's receipt as well.
     """
     here = session()
-    if here.in_drill and (blocked := _seat(here, "guardian", exactly=False)):
-        return blocked
+    if here.in_drill and (why := seat(here, "guardian", exactly=False)):
+        return _blocked(why)
     context = _context_hash(here)
     proofs = {"tem_context_hash": context} if context is not None else {}
     result = _act("tem.invoke", reason=reason, arguments={"threat.id": threat_id}, proofs=proofs)
@@ -268,16 +208,16 @@ def guardian_status() -> Result:
 def guardian_anchor(reason: str = "") -> Result:
     """Put the scrolls' roots and the checkpoint's digest on the record, as guardian."""
     here = session()
-    if here.in_drill and (blocked := _seat(here, "guardian", exactly=False)):
-        return blocked
+    if here.in_drill and (why := seat(here, "guardian", exactly=False)):
+        return _blocked(why)
     return _result(here.authority.anchor(here.principal, reason=reason))
 
 
 def treasury_create_budget(budget_id: str, name: str, allocated: int, currency: str) -> Result:
     """Allocate a budget, as guardian."""
     here = session()
-    if here.in_drill and (blocked := _seat(here, "guardian", exactly=False)):
-        return blocked
+    if here.in_drill and (why := seat(here, "guardian", exactly=False)):
+        return _blocked(why)
     receipt = here.authority.create_budget(
         here.principal, budget_id, name=name, allocated=allocated, unit=currency
     )
@@ -287,8 +227,8 @@ def treasury_create_budget(budget_id: str, name: str, allocated: int, currency: 
 def treasury_debit(budget_id: str, amount: int, description: str = "") -> Result:
     """Spend from a budget, as operator; more than its balance is refused before any write."""
     here = session()
-    if here.in_drill and (blocked := _seat(here, "operator", exactly=False)):
-        return blocked
+    if here.in_drill and (why := seat(here, "operator", exactly=False)):
+        return _blocked(why)
     receipt = here.authority.debit(here.principal, budget_id, amount, reason=description)
     line = receipt.fields["cost"][0]
     balance = line["available"] - line["charged"]
@@ -308,8 +248,8 @@ def _climb(
     approved_by: str | None = None,
 ) -> Result:
     here = session()
-    if here.stand_ins is not None and (blocked := _seat(here, claim, exactly=True)):
-        return blocked
+    if here.stand_ins is not None and (why := seat(here, claim, exactly=True)):
+        return _blocked(why)
     asked: dict[str, Any] = {"principal": here.principal, "to": to, "trigger": trigger}
     asked |= {"reason": reason, "facts": facts}
     claims: list[Unmet] = []
@@ -357,67 +297,6 @@ def _backing(
     return backing
 
 
-def _seat(here: Session, profile: str, *, exactly: bool) -> Result | None:
-    """Make a drill's principal stand at `profile`, by lawful steps; a result if that can't be.
-
-    Each rung up uses the first rule, by id, that is met with the set-up reason, the stand-ins'
-    approvals and no facts.
-    """
-    law = here.authority.constitution
-    if profile not in law.document.profiles:
-        return _blocked(f"{profile!r} is not a profile")
-    if here.held == profile or (not exactly and law.includes(here.held, profile)):
-        return None
-    while not law.includes(profile, here.held):
-        lease = here.authority.standing(here.principal).leases[-1]
-        receipt = here.authority.submit(_unseating(here, lease.id))
-        if not receipt.granted:
-            return _blocked(receipt.message)
-    while here.held != profile:
-        rungs = law.lineage(profile)
-        if fault := _step_up(here, rungs[rungs.index(here.held) + 1]):
-            return _blocked(f"no lawful seat at {profile}: {fault}")
-    return None
-
-
-def _unseating(here: Session, lease: str) -> Release:
-    asked = {"principal": here.principal, "lease": lease, "reason": SETUP_REASON, "setup": True}
-    return make_command(Release, asked)
-
-
-def _step_up(here: Session, to: str) -> str:
-    """One rung up by the first rule that is met; returns why not, or nothing."""
-    assert here.stand_ins is not None
-    fault = f"no rule leads from {here.held} to {to}"
-    for rule in sorted(here.authority.constitution.rules.items()):
-        table = rule[1]
-        if (table.from_, table.to) != (here.held, to) or table.needs.facts:
-            continue
-        asked: dict[str, Any] = {"principal": here.principal, "to": to, "trigger": table.trigger}
-        asked |= {"reason": SETUP_REASON, "facts": {}, "setup": True}
-        if table.needs.approval is not None:
-            asked |= _approved_by_all(here, here.stand_ins, asked, table.needs.approval.of)
-        command = make_command(Escalate, asked)
-        if not here.authority.why(command).granted:
-            fault = here.authority.submit(command).message
-            continue
-        here.authority.submit(command).raise_for_denial()
-        return ""
-    return fault
-
-
-def _approved_by_all(
-    here: Session, stand_ins: StandIns, asked: Mapping[str, Any], groups: Iterable[str]
-) -> dict[str, Any]:
-    request = here.authority.prepare(
-        asked["principal"], asked["to"], trigger=asked["trigger"], reason=asked["reason"]
-    )
-    now = here.authority.clock.read().wall
-    names = dict.fromkeys(name for group in groups for name in stand_ins.named(group))
-    approvals = tuple(stand_ins.approve(request, name, now) for name in names)
-    return {"request": request, "approvals": approvals}
-
-
 def _act(
     name: str,
     *,
@@ -427,8 +306,8 @@ def _act(
 ) -> Result:
     here = session()
     profile = here.authority.constitution.document.acts[name].profile
-    if here.in_drill and (blocked := _seat(here, profile, exactly=False)):
-        return blocked
+    if here.in_drill and (why := seat(here, profile, exactly=False)):
+        return _blocked(why)
     receipt = here.authority.act(
         here.principal, name, reason=reason, arguments=dict(arguments), proofs=dict(proofs or {})
     )
@@ -529,71 +408,3 @@ def _spell(value: float | Decimal | str) -> str:
     if isinstance(value, str):
         return value
     return canonical.format_decimal(Decimal(repr(value)) if isinstance(value, float) else value)
-
-
-def _open_session() -> Session:
-    constitution = Path(os.environ.get("VMSTATE_CONSTITUTION", "constitution.toml"))
-    ledger = Path(os.environ.get("VMSTATE_LEDGER", "vmstate.db"))
-    if os.environ.get("DRILL_MODE") == "1":
-        return _open_drill(constitution, ledger)
-    principal = os.environ.get("VMSTATE_PRINCIPAL")
-    if principal is None:
-        raise InputError("VMSTATE_PRINCIPAL is not set: say who asks, or set DRILL_MODE=1")
-    authority = Authority.open(constitution, ledger)
-    if authority.ledger.drill is not None:
-        authority.close()
-        raise LedgerMismatch(f"{ledger} is a drill's ledger: set DRILL_MODE=1 for a drill")
-    return _begin(authority, principal, None)
-
-
-def _open_drill(constitution: Path, ledger: Path) -> Session:
-    """A new ledger for this process's drill; one of an earlier drill is kept beside it."""
-    path = ledger.with_name(f"{ledger.stem}.drill.db")
-    law = _drill_law(constitution)
-    table = law.document.drill
-    if table is None:
-        raise InputError(f"{constitution} has no [drill] table: add one to run drills")
-    _put_aside(path)
-    origin = f"{law.name}/drill/{new_nonce()[:8]}"
-    stand_ins = StandIns(law, origin=origin, digest=f"sha256:{new_nonce()}{new_nonce()}")
-    now: datetime = SystemClock().read().wall
-    marker = f"{table.marker}{now:%Y-%m-%d}"
-    mark = stand_ins.mark(origin.rsplit("/", 1)[1], marker)
-    authority = Authority.create(law, path, origin=origin, drill=mark)
-    authority.drill_mode(on=True, set_by="DRILL_MODE=1")
-    return _begin(authority, table.principal, stand_ins)
-
-
-def _drill_law(path: Path) -> Constitution:
-    """The constitution at hand, or where there is none the packaged one."""
-    if path.exists():
-        return load_constitution(path)
-    preset = files("vmstate.constitution") / "presets" / "vaultmesh.toml"
-    return read_constitution(preset.read_bytes(), name="vaultmesh.toml")
-
-
-def _put_aside(path: Path) -> None:
-    """Rename an earlier drill's ledger; anything else by that name is left alone."""
-    if not path.exists():
-        return
-    try:
-        earlier = Ledger.open(path)
-    except LedgerNotFound:
-        return
-    is_drill = earlier.drill is not None
-    earlier.close()
-    if not is_drill:
-        raise LedgerMismatch(f"{path} is a live ledger: a drill does not touch it")
-    number = 1
-    while (aside := path.with_name(f"{path.stem}.{number}.db")).exists():
-        number += 1
-    for suffix in ("", ".key", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-
-
-def _begin(authority: Authority, principal: str, stand_ins: StandIns | None) -> Session:
-    expiry = Expiry(authority)
-    expiry.start()
-    return Session(authority, expiry, principal, stand_ins)

@@ -43,7 +43,12 @@ VERBS: Mapping[str, frozenset[str]] = {
     "renew": frozenset(("lease", "reason", "facts", "ttl", "approved_by", "attested_by")),
     "release": frozenset(("lease", "ending", "reason")),
     "revoke": frozenset(("lease", "ending", "reason")),
+    "act": frozenset(("act", "arguments", "reason")),
+    "anchor": frozenset(("reason",)),
+    "create_budget": frozenset(("budget", "name", "allocated", "unit")),
+    "debit": frozenset(("budget", "amount", "reason")),
     "may": frozenset(("what",)),
+    "context": frozenset(),
 }
 RESULT_FIELDS = (
     "success",
@@ -57,13 +62,46 @@ RESULT_FIELDS = (
     "rule",
     "reversible",
     "tem_context_hash",
+    "act",
+    "result",
+    "balance",
     "receipt",
 )
 IDLE = "idle"
+SUITE = (
+    "0-gates",
+    "1-false-positive-threat",
+    "3-escalation-abuse",
+    "2-budget-pressure",
+    "4-phoenix-readiness",
+)
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "escalate": ("to", "trigger"),
+    "renew": ("lease",),
+    "release": ("lease",),
+    "revoke": ("lease",),
+    "act": ("act",),
+    "create_budget": ("budget", "allocated", "unit"),
+    "debit": ("budget", "amount"),
+    "may": ("what",),
+}
 _REFERENCE = re.compile(r"\{([A-Za-z0-9_]+)(?:\.([A-Za-z0-9_]+))?\}")
 _INSTANT = re.compile(r"(?P<base>\S+)(?:\s*(?P<sign>[+-])\s*(?P<offset>\w+))?")
 
 Value = str | int | bool
+Unchanging = Literal["leases", "profiles", "budgets"]
+Verb = Literal[
+    "escalate",
+    "renew",
+    "release",
+    "revoke",
+    "act",
+    "anchor",
+    "create_budget",
+    "debit",
+    "may",
+    "context",
+]
 
 
 class _Table(BaseModel):
@@ -106,7 +144,7 @@ class Expectation(_Table):
     receipts: Annotated[tuple[dict[str, Value], ...], Field(strict=False)] | None = None
     profile: dict[str, Word] = {}
     active: int | None = None
-    unchanged: Annotated[tuple[Literal["leases", "profiles"], ...], Field(strict=False)] = ()
+    unchanged: Annotated[tuple[Unchanging, ...], Field(strict=False)] = ()
 
 
 class Arguments(_Table):
@@ -123,13 +161,20 @@ class Arguments(_Table):
     lease: Line | None = None
     ending: Word | None = None
     what: Line | None = None
+    act: Word | None = None
+    arguments: dict[Word, Line] = {}
+    budget: Word | None = None
+    name: Line = ""
+    allocated: Annotated[int, Field(ge=1)] | None = None
+    unit: Word | None = None
+    amount: Annotated[int, Field(ge=1)] | None = None
 
 
 class Step(_Table):
     """One thing done, or one wait, and what it must leave behind."""
 
     name: Line = ""
-    do: Literal["escalate", "renew", "release", "revoke", "may"] | None = None
+    do: Verb | None = None
     as_: Annotated[Name | None, Field(alias="as")] = None
     with_: Annotated[Arguments, Field(alias="with")] = Arguments()
     advance: str | None = None
@@ -147,7 +192,10 @@ class Step(_Table):
             allowed = VERBS[self.do]
             for key in sorted(self.with_.model_fields_set - allowed):
                 known = ", ".join(sorted(allowed))
-                raise ValueError(f"{self.do!r} takes no {key!r}: it takes {known}")
+                raise ValueError(f"{self.do!r} takes no {key!r}: it takes {known or 'nothing'}")
+            for key in REQUIRED.get(self.do, ()):
+                if key not in self.with_.model_fields_set:
+                    raise ValueError(f"{self.do!r} needs {key!r}: add it to `with`")
         if self.advance is not None and self.advance != IDLE:
             try:
                 canonical.parse_duration(self.advance)
@@ -201,9 +249,9 @@ def load_drill(path: Path) -> Drill:
 
 
 def packaged_drills() -> tuple[Drill, ...]:
-    """The runbook's drills, in the order of its suite."""
+    """The runbook's drills, in the order of its suite: gates, threat, abuse, budget, phoenix."""
     folder = files("vmstate.drills") / "runbook"
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".drill.toml"))
+    names = [f"{name}.drill.toml" for name in SUITE]
     return tuple(read_drill((folder / name).read_bytes(), name=name) for name in names)
 
 

@@ -24,8 +24,11 @@ def fields_of(receipt: Receipt) -> dict[str, Json]:
     authority = said["authority"]
     codes = [one["code"] for one in authority["unmet"]]
     flat = {key: value for key, value in said.items() if not isinstance(value, dict | list)}
+    cost = said["cost"][0] if said["cost"] else {}
     return {
         **flat,
+        **cost,
+        **(said["what"]["detail"] or {}),
         **said["what"],
         **said["who"],
         **said["proofs"],
@@ -44,11 +47,21 @@ def result_of(receipt: Receipt) -> dict[str, Value]:
         "profile": receipt.profile or "",
         "receipt": receipt.seq,
     }
+    if flat.get("type") in {"treasury_debit", "treasury_denial", "treasury_budget"}:
+        result["balance"] = _balance(receipt)
     names = ("outcome", "type", "lease", "expires_at", "clipped_by", "rule", "reversible")
-    for name in (*names, "tem_context_hash"):
+    for name in (*names, "tem_context_hash", "act", "result"):
         value = flat.get(name)
         result[name] = value if isinstance(value, str | int) else ""
     return result
+
+
+def _balance(receipt: Receipt) -> int:
+    """What a budget has after this receipt."""
+    if receipt.type == "treasury_budget":
+        return int(receipt.fields["what"]["detail"]["allocated"])
+    line = receipt.fields["cost"][0]
+    return int(line["available"] - line["charged"])
 
 
 def matches(expected: Value, got: object) -> bool:

@@ -10,9 +10,9 @@ row, and an origin of its own, so that nothing signed in it counts anywhere else
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,7 @@ from vmstate import canonical
 from vmstate.authority import Authority
 from vmstate.clock import VirtualClock
 from vmstate.constitution.law import Constitution
-from vmstate.decisions.command import Escalate, Renew, make_command
-from vmstate.drills.drill import IDLE, Arguments, Drill, Expectation, Step, Value, fill, parse_wait
+from vmstate.drills.drill import IDLE, Drill, Expectation, Step, Value, fill, parse_wait
 from vmstate.drills.expect import (
     Difference,
     compare_denial,
@@ -31,11 +30,13 @@ from vmstate.drills.expect import (
     result_of,
 )
 from vmstate.drills.stand_ins import StandIns
+from vmstate.drills.verbs import VERBS, Stage, budgets_of, read_context
 from vmstate.errors import InputError, VmstateError
 from vmstate.expiry import VirtualExpiry
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.receipt import Receipt
 
+SET_BY = "vmstate drill run"
 PASS, FAIL, BLOCKED, ERROR = "pass", "fail", "blocked", "error"
 
 
@@ -65,25 +66,6 @@ class DrillRun:
     virtual_for: timedelta
     wall_for: timedelta
     reason: str = ""
-
-
-@dataclass
-class _Stage:
-    """The world of one drill while it runs."""
-
-    drill: Drill
-    authority: Authority
-    expiry: VirtualExpiry
-    stand_ins: StandIns
-    principal: str
-    stop_at: datetime
-    deadline: float
-    saved: dict[str, str]
-    violations: list[Difference] = field(default_factory=list)
-
-    @property
-    def now(self) -> datetime:
-        return self.authority.clock.read().wall
 
 
 class _Stopped(Exception):  # noqa: N818 -- not an error of the engine
@@ -137,7 +119,7 @@ def run_drill(drill: Drill, constitution: Constitution, *, keep: Path | None = N
 @contextmanager
 def _stage(
     drill: Drill, constitution: Constitution, keep: Path | None, began: float
-) -> Iterator[_Stage]:
+) -> Iterator[Stage]:
     table = constitution.document.drill
     if table is None:
         raise InputError("the constitution has no [drill] table: add one to run drills")
@@ -153,7 +135,7 @@ def _stage(
         expiry = VirtualExpiry(authority)
         closing.callback(expiry.stop)
         heading = drill.document.drill
-        stage = _Stage(
+        stage = Stage(
             drill,
             authority,
             expiry,
@@ -164,10 +146,11 @@ def _stage(
             {"marker": drill.marker, "date": heading.start[:10]},
         )
         authority.subscribe(lambda receipt: _watch(stage, receipt))
+        authority.drill_mode(on=True, set_by=SET_BY)
         yield stage
 
 
-def _perform(stage: _Stage, steps: list[StepRun]) -> str:
+def _perform(stage: Stage, steps: list[StepRun]) -> str:
     """Set-up, steps, clean-up; returns why it stopped early, or nothing."""
     document = stage.drill.document
     try:
@@ -184,7 +167,7 @@ def _perform(stage: _Stage, steps: list[StepRun]) -> str:
     return ""
 
 
-def _run_step(stage: _Stage, step: Step, number: int) -> StepRun:
+def _run_step(stage: Stage, step: Step, number: int) -> StepRun:
     if time.monotonic() > stage.deadline:
         limit = canonical.format_duration(stage.drill.document.drill.limit)
         raise _Stopped(f"step {number}: the drill took longer than its limit of {limit}")
@@ -193,11 +176,14 @@ def _run_step(stage: _Stage, step: Step, number: int) -> StepRun:
     profiles = {name: stage.authority.standing(name).profile for name in _principals(stage)}
     answer: Receipt | None = None
     result: dict[str, Value] = {}
+    budgets = budgets_of(stage)
     if step.do == "may":
         who = step.as_ or stage.principal
         result = {"success": stage.authority.may(who, step.with_.what or "")}
+    elif step.do == "context":
+        result = read_context(stage)
     elif step.do is not None:
-        answer = _VERBS[step.do](stage, step.as_ or stage.principal, step.with_)
+        answer = VERBS[step.do](stage, step.as_ or stage.principal, step.with_)
         result = result_of(answer)
     else:
         _wait(stage, step, number)
@@ -210,6 +196,8 @@ def _run_step(stage: _Stage, step: Step, number: int) -> StepRun:
     found += _compare(stage, step.expect, answer, result, receipts)
     if "leases" in step.expect.unchanged and _leases(stage) != leases:
         found.append(Difference("leases", "unchanged", "changed"))
+    if "budgets" in step.expect.unchanged and budgets_of(stage) != budgets:
+        found.append(Difference("budgets", "unchanged", "changed"))
     if "profiles" in step.expect.unchanged:
         now = {name: stage.authority.standing(name).profile for name in profiles}
         found += compare_fields("profile of", profiles, now)
@@ -223,7 +211,7 @@ def _title(step: Step) -> str:
 
 
 def _compare(
-    stage: _Stage,
+    stage: Stage,
     expect: Expectation,
     answer: Receipt | None,
     result: Mapping[str, Value],
@@ -249,14 +237,14 @@ def _compare(
             yield Difference("active leases", str(expect.active), str(active))
 
 
-def _filled(stage: _Stage, fields: Mapping[str, Value]) -> dict[str, Value]:
+def _filled(stage: Stage, fields: Mapping[str, Value]) -> dict[str, Value]:
     return {
         name: fill(value, stage.saved) if isinstance(value, str) else value
         for name, value in fields.items()
     }
 
 
-def _wait(stage: _Stage, step: Step, number: int) -> None:
+def _wait(stage: Stage, step: Step, number: int) -> None:
     if step.advance == IDLE:
         while (at := stage.expiry.next_deadline()) is not None:
             _move(stage, at, number)
@@ -269,7 +257,7 @@ def _wait(stage: _Stage, step: Step, number: int) -> None:
     _move(stage, at, number)
 
 
-def _move(stage: _Stage, at: datetime, number: int) -> None:
+def _move(stage: Stage, at: datetime, number: int) -> None:
     if at < stage.now:
         now = canonical.format_at(stage.now)
         raise _Stopped(f"step {number}: waits for {canonical.format_at(at)}, it is {now} already")
@@ -279,74 +267,7 @@ def _move(stage: _Stage, at: datetime, number: int) -> None:
     stage.expiry.run_until(at)
 
 
-def _backing(
-    stage: _Stage, principal: str, to: str, trigger: str, given: Arguments
-) -> dict[str, Any]:
-    """The fields of a climb or renewal, with what the stand-ins named in it have signed."""
-    facts = {name: fill(value, stage.saved) for name, value in given.facts.items()}
-    reason = fill(given.reason, stage.saved)
-    fields: dict[str, Any] = {"principal": principal, "reason": reason, "facts": facts}
-    fields["ttl"] = given.ttl
-    if not given.approved_by and given.attested_by is None:
-        return fields
-    stand_ins, now = stage.stand_ins, stage.now
-    request = stage.authority.prepare(
-        principal,
-        to,
-        trigger=trigger,
-        reason=reason,
-        facts=facts,
-        ttl=given.ttl,
-        nonce=stand_ins.nonce(),
-    )
-    sensors = () if given.attested_by is None else (given.attested_by,)
-    return {
-        **fields,
-        "facts": request.facts,
-        "request": request,
-        "approvals": tuple(stand_ins.approve(request, by, now) for by in given.approved_by),
-        "attestations": tuple(stand_ins.attest(request, by, now) for by in sensors),
-    }
-
-
-def _escalate(stage: _Stage, who: str, given: Arguments) -> Receipt:
-    to, trigger = given.to or "", given.trigger or ""
-    fields = _backing(stage, who, to, trigger, given)
-    fields |= {"to": to, "trigger": trigger, "renew_parent": given.renew_parent}
-    return stage.authority.submit(make_command(Escalate, fields))
-
-
-def _renew(stage: _Stage, who: str, given: Arguments) -> Receipt:
-    lease = fill(given.lease or "", stage.saved)
-    with stage.authority.ledger.read() as snapshot:
-        held = snapshot.lease(lease)
-    to, trigger = (held.profile, held.trigger) if held is not None else ("none", "none")
-    fields = {**_backing(stage, who, to, trigger, given), "lease": lease}
-    return stage.authority.submit(make_command(Renew, fields))
-
-
-def _release(stage: _Stage, who: str, given: Arguments) -> Receipt:
-    lease, reason = fill(given.lease or "", stage.saved), fill(given.reason, stage.saved)
-    ending = given.ending or "operator_release"
-    return stage.authority.release(who, lease, ending=ending, reason=reason)
-
-
-def _revoke(stage: _Stage, who: str, given: Arguments) -> Receipt:
-    lease, reason = fill(given.lease or "", stage.saved), fill(given.reason, stage.saved)
-    ending = given.ending or "sovereign_revoke"
-    key, nonce = stage.stand_ins.key(who), stage.stand_ins.nonce()
-    return stage.authority.revoke(who, lease, key=key, ending=ending, reason=reason, nonce=nonce)
-
-
-_VERBS: Mapping[str, Callable[[_Stage, str, Arguments], Receipt]] = {
-    "escalate": _escalate,
-    "renew": _renew,
-    "release": _release,
-    "revoke": _revoke,
-}
-
-
-def _watch(stage: _Stage, receipt: Receipt) -> None:
+def _watch(stage: Stage, receipt: Receipt) -> None:
     """What must hold after every receipt, whatever the drill is about."""
     with stage.authority.ledger.read() as snapshot:
         leases = {lease.id: lease for lease in snapshot.open_leases()}
@@ -361,28 +282,26 @@ def _watch(stage: _Stage, receipt: Receipt) -> None:
             stage.violations.append(Difference(what, f"by {ends[0]}", ends[1]))
 
 
-def _leave_nothing(stage: _Stage) -> None:
-    """Clean-up that no drill can forget: whatever it opened is ended, by its holder."""
-    for standing in stage.authority.status():
-        for lease in reversed(standing.leases):
-            stage.authority.release(standing.principal, lease.id, reason="DRILL: clean-up")
+def _leave_nothing(stage: Stage) -> None:
+    """Clean-up that no drill can forget: the end of drill mode ends whatever it opened."""
+    stage.authority.drill_mode(on=False, set_by=SET_BY)
 
 
-def _principals(stage: _Stage) -> tuple[str, ...]:
+def _principals(stage: Stage) -> tuple[str, ...]:
     steps = (*stage.drill.document.setup, *stage.drill.document.step)
     return tuple(sorted({stage.principal, *(step.as_ for step in steps if step.as_)}))
 
 
-def _leases(stage: _Stage) -> tuple[Any, ...]:
+def _leases(stage: Stage) -> tuple[Any, ...]:
     with stage.authority.ledger.read() as snapshot:
         return tuple(snapshot.leases())
 
 
-def _size(stage: _Stage) -> int:
+def _size(stage: Stage) -> int:
     with stage.authority.ledger.read() as snapshot:
         return snapshot.head().tree.size
 
 
-def _read_out(stage: _Stage) -> tuple[tuple[Receipt, ...], str]:
+def _read_out(stage: Stage) -> tuple[tuple[Receipt, ...], str]:
     with stage.authority.ledger.read() as snapshot:
         return tuple(snapshot.receipts()), f"sha256:{snapshot.head().tree.root().hex()}"
