@@ -9,6 +9,7 @@ The path of a command: `submit` → `Ledger.transact` → settle → `Decider.de
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -42,7 +43,7 @@ from vmstate.decisions.statements import (
     statement_ids,
 )
 from vmstate.errors import InputError, LedgerMismatch, UnknownPrincipal
-from vmstate.leases.lease import Lease, Overdue
+from vmstate.leases.lease import Lease, LeaseStack, Overdue
 from vmstate.ledger.checkpoint import Checkpoint
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due, Scope, Snapshot
@@ -53,6 +54,7 @@ from vmstate.signing import PrivateKey, Request, Signed
 log = logging.getLogger("vmstate")
 
 ANCHOR = "guardian.anchor"
+STACKS_KEPT = 10_000  # for each thread; a stack is about a kilobyte
 
 Listener = Callable[[Receipt], None]
 
@@ -88,6 +90,14 @@ class Explanation:
         return self.answer.outcome != "denied"
 
 
+class _Kept(threading.local):
+    """What a thread has read of stacks, at which version of the ledger."""
+
+    def __init__(self) -> None:
+        self.version = -1
+        self.stacks: dict[str, LeaseStack] = {}
+
+
 class Authority:
     """A constitution, a ledger and a clock. Safe to share between threads."""
 
@@ -113,6 +123,7 @@ class Authority:
         document = constitution.document
         self._timed = tuple(sorted({*document.cooldown, *document.holds}))
         self._listeners: list[Listener] = []
+        self._kept = _Kept()
 
     @classmethod
     def open(
@@ -348,9 +359,7 @@ class Authority:
             needed = document.acts[what].profile
         if needed is None or not self._people.knows(principal):
             return False
-        with self.ledger.read() as snapshot:
-            stack = snapshot.stack(principal, self.constitution.baseline)
-            held = stack.profile(self.clock.read())
+        held = self._stack(principal).profile(self.clock.read())
         return self.constitution.includes(held, needed)
 
     def standing(self, principal: str) -> Standing:
@@ -417,6 +426,22 @@ class Authority:
         ids, budgets = statement_ids(command), budgets_of(command, self.constitution)
         state = snapshot.state(principal, scope, ids, budgets)
         return self._decider.decide(state, command, now)
+
+    def _stack(self, principal: str) -> LeaseStack:
+        """The open leases of `principal`, read again once anything was written anywhere.
+
+        What is kept are leases with their deadlines, never an answer: time is asked each time.
+        """
+        version = self.ledger.version()
+        kept = self._kept
+        if kept.version != version or len(kept.stacks) > STACKS_KEPT:
+            kept.version, kept.stacks = version, {}
+        stack = kept.stacks.get(principal)
+        if stack is None:
+            with self.ledger.read() as snapshot:
+                stack = snapshot.stack(principal, self.constitution.baseline)
+            kept.stacks[principal] = stack
+        return stack
 
     def _standing(self, snapshot: Snapshot, principal: str, now: Moment) -> Standing:
         stack = snapshot.stack(principal, self.constitution.baseline)

@@ -172,6 +172,18 @@ class Ledger:
             finally:
                 connection.execute("ROLLBACK")
 
+    def version(self) -> int:
+        """A number that differs, for this thread, once anybody else's commit can be seen.
+
+        Raises:
+            LedgerUnavailable: the file can't be read now.
+        """
+        self._require_own_process()
+        try:
+            return int(self._reader().pragma("data_version"))
+        except apsw.Error as error:
+            _report(self.path, error)
+
     def close(self) -> None:
         """Close every connection; the ledger can't be used afterwards."""
         with self._lock:
