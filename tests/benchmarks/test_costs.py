@@ -1,0 +1,149 @@
+"""What it costs, as ratios against a peer in the same run: `pytest -m benchmark -s`.
+
+Nothing here fails for being slow: machines are shared and noisy, and a reader judges a ratio.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from transitions import Machine
+
+from vmstate import Authority, VirtualClock, load_constitution
+from vmstate.clock import Moment
+from vmstate.constitution.guards import Case
+from vmstate.decisions.command import Escalate, make_command
+from vmstate.decisions.decider import Decider
+from vmstate.decisions.decision import State
+from vmstate.leases.lease import LeaseStack
+from vmstate.leases.watermark import Watermark
+
+pytestmark = pytest.mark.benchmark
+
+ROOT = Path(__file__).parent.parent.parent
+START = datetime(2026, 1, 1, tzinfo=UTC)
+ROUNDS = 15
+
+
+def per_call_us(function, count=2_000):
+    began = time.perf_counter()
+    for _ in range(count):
+        function()
+    return (time.perf_counter() - began) / count * 1e6
+
+
+def compare(name, target, function, peer):
+    """Both in turn, several times; prints the median of the ratios."""
+    ratios, costs = [], []
+    for _ in range(ROUNDS):
+        ours, theirs = per_call_us(function), per_call_us(peer)
+        ratios.append(ours / theirs)
+        costs.append(ours)
+    ratio, cost = statistics.median(ratios), statistics.median(costs)
+    print(f"\n{name}: {ratio:.1f}x its peer (target {target}), {cost:.1f} us")
+
+
+@pytest.fixture(scope="module")
+def law():
+    return load_constitution(ROOT / "constitution.toml")
+
+
+def test_an_attempt_with_three_guards_beside_a_bare_trigger(law):
+    machine = law.machine()
+    facts = {"threat.confidence": Decimal("0.92"), "threat.type": "malware"}
+    case = Case("did:vm:agent:7", law.people, facts=facts)
+
+    class Seat:
+        state = "operator"
+
+    bare = Machine(model=None, states=["operator", "guardian"], initial="operator")
+    bare.add_transition("go", "operator", "guardian", conditions=[lambda: True] * 3)
+    compare(
+        "attempt, three guards",
+        "2x",
+        lambda: machine.attempt("operator", "guardian", "threat_detected", case),
+        lambda: bare.events["go"].trigger(Seat()),
+    )
+
+
+def test_a_whole_decision_beside_a_bare_trigger(law):
+    decider = Decider(law, origin="vaultmesh/benchmark")
+    now = Moment(START, "boot", 0)
+    state = State("did:vm:agent:7", LeaseStack("observer", Watermark(now)), next_seq=1)
+    fields = {"principal": "did:vm:agent:7", "to": "operator", "trigger": "operator_request"}
+    command = make_command(Escalate, {**fields, "reason": "measure a decision"})
+
+    class Seat:
+        state = "operator"
+
+    bare = Machine(model=None, states=["operator", "guardian"], initial="operator")
+    bare.add_transition("go", "operator", "guardian", conditions=[lambda: True] * 3)
+    compare(
+        "decision with lease and entry",
+        "2x, for the attempt alone",
+        lambda: decider.decide(state, command, now),
+        lambda: bare.events["go"].trigger(Seat()),
+    )
+
+
+def test_may_beside_a_dictionary_and_a_deadline(law, tmp_path):
+    vm = Authority.create(law, tmp_path / "ledger.db")
+    vm.escalate(
+        "did:vm:agent:7", "operator", trigger="operator_request", reason="measure may"
+    ).raise_for_denial()
+    deadlines = {"did:vm:agent:7": datetime.now(UTC) + timedelta(hours=1)}  # noqa: TID251 -- peer
+    compare(
+        "may() on a live ledger",
+        "25x",
+        lambda: vm.may("did:vm:agent:7", "operator"),
+        lambda: datetime.now(UTC) < deadlines["did:vm:agent:7"],  # noqa: TID251 -- the peer
+    )
+    vm.close()
+
+
+def test_a_durable_grant_beside_what_the_disk_does(law, tmp_path):
+    vm = Authority.create(law, tmp_path / "ledger.db", clock=VirtualClock(START))
+    names = iter(range(10**9))
+
+    def grant():
+        name = f"did:vm:agent:{next(names)}"
+        vm.escalate(name, "operator", trigger="operator_request", reason="measure a grant")
+
+    with (tmp_path / "raw").open("wb") as raw:
+
+        def flush():
+            raw.write(b"x" * 4_096)
+            raw.flush()
+            os.fdatasync(raw.fileno())
+
+        ratios = [per_call_us(grant, 20) / per_call_us(flush, 20) for _ in range(ROUNDS)]
+    print(f"\ndurable grant: {statistics.median(ratios):.1f}x one write and fdatasync of 4 KiB")
+    vm.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "arguments"),
+    [
+        ("vmstate --help", "6x", ["--help"]),
+        ("five runbook drills, whole process", "1.5 s", ["drill", "run"]),
+    ],
+)
+def test_whole_processes_beside_a_bare_interpreter(name, target, arguments):
+    command = Path(sys.executable).with_name("vmstate")
+    ratios, seconds = [], []
+    for _ in range(7):
+        began = time.perf_counter()
+        subprocess.run([command, *arguments], check=True, capture_output=True)
+        ours = time.perf_counter() - began
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        ratios.append(ours / (time.perf_counter() - began))
+        seconds.append(ours)
+    ratio, wall = statistics.median(ratios), statistics.median(seconds)
+    print(f"\n{name}: {ratio:.1f}x a bare interpreter, {wall:.2f} s (target {target})")
