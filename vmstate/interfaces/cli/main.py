@@ -47,6 +47,7 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "recover": ("service", "recover", "Go on after a clock in the past, on the record."),
     "serve": ("service", "serve", "Give leases back on time until told to stop."),
     "drill": ("drills", "drill", "Rehearse on virtual time."),
+    "canary": ("canary", "canary", "Take a short lease, and see that it comes back."),
     "completion": ("setup", "completion", "Print the completion script for a shell."),
 }
 
