@@ -12,14 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vmstate.authority import Authority, Explanation, Standing
+    from vmstate.authority import Authority
     from vmstate.clock import Clock, Moment, SystemClock, VirtualClock
     from vmstate.constitution.law import Constitution
     from vmstate.constitution.loading import load_constitution
     from vmstate.constitution.unmet import Unmet
+    from vmstate.decisions.route import Explanation
     from vmstate.errors import Denied, LedgerUnavailable, VmstateError
     from vmstate.expiry import Expiry, VirtualExpiry
     from vmstate.leases.lease import Lease
+    from vmstate.leases.standing import Standing
     from vmstate.ledger.receipt import Receipt
     from vmstate.signing import PrivateKey
 
@@ -30,13 +32,13 @@ _HOMES = {
     "Constitution": "vmstate.constitution.law",
     "Denied": "vmstate.errors",
     "Expiry": "vmstate.expiry",
-    "Explanation": "vmstate.authority",
+    "Explanation": "vmstate.decisions.route",
     "Lease": "vmstate.leases.lease",
     "LedgerUnavailable": "vmstate.errors",
     "Moment": "vmstate.clock",
     "PrivateKey": "vmstate.signing",
     "Receipt": "vmstate.ledger.receipt",
-    "Standing": "vmstate.authority",
+    "Standing": "vmstate.leases.standing",
     "SystemClock": "vmstate.clock",
     "Unmet": "vmstate.constitution.unmet",
     "VirtualClock": "vmstate.clock",

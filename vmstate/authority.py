@@ -11,7 +11,6 @@ The path of a command: `submit` → `Ledger.transact` → settle → `Decider.de
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -33,8 +32,8 @@ from vmstate.decisions.command import (
     make_command,
 )
 from vmstate.decisions.decider import SETTLE, Decider, expiry, in_due_order
-from vmstate.decisions.decision import Decision, Entry
-from vmstate.decisions.route import Rung, shortest_route
+from vmstate.decisions.decision import Decision
+from vmstate.decisions.route import Explanation, shortest_route
 from vmstate.decisions.statements import (
     budgets_of,
     prepare_recovery,
@@ -43,51 +42,22 @@ from vmstate.decisions.statements import (
     statement_ids,
 )
 from vmstate.errors import InputError, LedgerMismatch, UnknownPrincipal
-from vmstate.leases.lease import Lease, LeaseStack, Overdue
+from vmstate.leases.lease import LeaseStack, Overdue
+from vmstate.leases.standing import Standing
 from vmstate.ledger.checkpoint import Checkpoint
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due, Scope, Snapshot
-from vmstate.ledger.store import Ledger
+from vmstate.ledger.store import BUSY_MS, Ledger
 from vmstate.ledger.transaction import DrillMark, Transaction
 from vmstate.signing import PrivateKey, Request, Signed
 
 log = logging.getLogger("vmstate")
 
 ANCHOR = "guardian.anchor"
+PATIENCE = timedelta(milliseconds=BUSY_MS)
 STACKS_KEPT = 10_000  # for each thread; a stack is about a kilobyte
 
 Listener = Callable[[Receipt], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where somebody stands at `now`: the profile held, and the live leases, the lowest first."""
-
-    principal: str
-    profile: str
-    leases: tuple[Lease, ...]
-    now: Moment
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """When the topmost lease ends; None at the baseline."""
-        return self.leases[-1].expires_at if self.leases else None
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What a command would come to, and the way there. Nothing was written.
-
-    `route` holds the shortest lawful way from `held`, rung by rung; empty if there is none.
-    """
-
-    held: str
-    answer: Entry
-    route: tuple[Rung, ...]
-
-    @property
-    def granted(self) -> bool:
-        return self.answer.outcome != "denied"
 
 
 class _Kept(threading.local):
@@ -245,13 +215,7 @@ class Authority:
 
         The digest is that of the checkpoint's unsigned body, which anybody can work out again.
         """
-        with self.ledger.read() as snapshot:
-            head, scrolls = snapshot.head(), snapshot.scrolls()
-        body = Checkpoint.of(self.ledger.origin, head.tree).text().encode()
-        roots = {scroll: root for scroll, (_, root) in scrolls.items()}
-        arguments = {"size": str(head.tree.size), **roots}
-        proofs = {"checkpoint": canonical.digest(body)}
-        return self.act(principal, ANCHOR, arguments=arguments, proofs=proofs, reason=reason)
+        return self.act(principal, ANCHOR, reason=reason)
 
     def create_budget(
         self, principal: str, budget: str, *, name: str, allocated: int, unit: str
@@ -317,11 +281,19 @@ class Authority:
 
     # ---- giving back ------------------------------------------------------------------------
 
-    def settle(self, principals: Iterable[str], *, via: str = SETTLE) -> tuple[Receipt, ...]:
+    def settle(
+        self,
+        principals: Iterable[str],
+        *,
+        via: str = SETTLE,
+        until: datetime | None = None,
+        patience: timedelta = PATIENCE,
+    ) -> tuple[Receipt, ...]:
         """End what is overdue of these principals, in deadline order, in one transaction.
 
         Leases are read again inside it: one that was ended or renewed meanwhile is left alone.
-        `via` is who came to do it: `scheduler`, `settle` or `start_up`.
+        `via` is who came to do it: `scheduler`, `settle` or `start_up`. With `until`, only what
+        was due by then; `patience` is how long other writers are waited for.
         """
         names = tuple(dict.fromkeys(principals))
 
@@ -330,9 +302,10 @@ class Authority:
             # What has to be said first decides which leases are over: about the clock, or a drill.
             state = transaction.state(names[0], Scope(self.constitution.baseline))
             opening = [transaction.append(e, now) for e in self._decider.opening(state, now)]
-            return (*opening, *self._settle(transaction, now, via, names))
+            return (*opening, *self._settle(transaction, now, via, names, until))
 
-        receipts = self.ledger.transact(work) if names else ()
+        patience_ms = int(patience / timedelta(milliseconds=1))
+        receipts = self.ledger.transact(work, patience_ms=patience_ms) if names else ()
         self._announce(receipts)
         return receipts
 
@@ -342,7 +315,7 @@ class Authority:
             return snapshot.due(self.clock.read(), limit)
 
     def next_deadline(self) -> datetime | None:
-        """When the next open lease is over, on the wall as it reads now; None if none is open."""
+        """When the next open lease that is not over yet will be, on the wall as it reads now."""
         with self.ledger.read() as snapshot:
             return snapshot.next_deadline(self.clock.read())
 
@@ -396,6 +369,11 @@ class Authority:
         )
         return Explanation(held, decision.answer, route)
 
+    def unsubscribe(self, listener: Listener) -> None:
+        """Stop calling `listener`; nothing happens if it is not called."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with each receipt that this object writes, after its commit.
 
@@ -406,11 +384,17 @@ class Authority:
     # ---- inside -----------------------------------------------------------------------------
 
     def _settle(
-        self, transaction: Transaction, now: Moment, via: str, names: Iterable[str]
+        self,
+        transaction: Transaction,
+        now: Moment,
+        via: str,
+        names: Iterable[str],
+        until: datetime | None = None,
     ) -> tuple[Receipt, ...]:
         overdue: list[Overdue] = []
         for name in names:
-            overdue += transaction.stack(name, self.constitution.baseline).overdue(now)
+            found = transaction.stack(name, self.constitution.baseline).overdue(now)
+            overdue += [one for one in found if until is None or one.due <= until]
         ends = (expiry(one, now, via) for one in in_due_order(overdue))
         return tuple(transaction.append(entry, now) for entry in ends)
 
@@ -423,9 +407,22 @@ class Authority:
             lease = snapshot.lease(command.lease)
             principal = lease.principal if lease is not None else principal
         scope = Scope(self.constitution.baseline, self._people.family(principal), self._timed)
+        if isinstance(command, Act) and command.act == ANCHOR:
+            command = self._anchoring(snapshot, command)
         ids, budgets = statement_ids(command), budgets_of(command, self.constitution)
         state = snapshot.state(principal, scope, ids, budgets)
         return self._decider.decide(state, command, now)
+
+    def _anchoring(self, snapshot: Snapshot, command: Act) -> Act:
+        """An anchor holds what the ledger says at its own place, whatever its caller would say."""
+        if command.arguments or command.proofs:
+            raise InputError(f"{ANCHOR} takes no arguments: it says what the ledger says")
+        head = snapshot.head()
+        body = Checkpoint.of(self.ledger.origin, head.tree).text().encode()
+        roots = {scroll: root for scroll, (_, root) in snapshot.scrolls().items()}
+        arguments = {"size": str(head.tree.size), **roots}
+        proofs = {"checkpoint": canonical.digest(body)}
+        return command.model_copy(update={"arguments": arguments, "proofs": proofs})
 
     def _stack(self, principal: str) -> LeaseStack:
         """The open leases of `principal`, read again once anything was written anywhere.
@@ -445,11 +442,11 @@ class Authority:
 
     def _standing(self, snapshot: Snapshot, principal: str, now: Moment) -> Standing:
         stack = snapshot.stack(principal, self.constitution.baseline)
-        return Standing(principal, stack.profile(now), stack.standing(now), now)
+        return Standing(principal, stack.profile(now), stack.standing(now), now, stack.watermark)
 
     def _announce(self, receipts: Iterable[Receipt]) -> None:
         for receipt in receipts:
-            for listener in self._listeners:
+            for listener in tuple(self._listeners):
                 try:
                     listener(receipt)
                 except Exception:

@@ -23,15 +23,18 @@ from vmstate.errors import InputError
 Json: TypeAlias = "bool | int | str | list[Json] | tuple[Json, ...] | dict[str, Json] | None"
 
 SAFE_INTEGER = 2**53  # above it a JavaScript reader would round
+NESTING = 32  # a receipt with a signed statement in it is 5 deep
 NAME_BYTES = 255  # a principal fits a file name and an index key
 REASON_BYTES = 1_024  # long text goes beside the ledger; a receipt is read by people
 FACT_CHARACTERS = 256  # a receipt holds every fact and stays below 65,535 bytes
 DURATION_DAYS = 366  # a lease longer than a year is not time-boxed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._/@-]*")
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_DURATION = re.compile(
+    r"(?:([0-9]{1,12})d)?(?:([0-9]{1,12})h)?(?:([0-9]{1,12})m)?(?:([0-9]{1,12})s)?"
+)
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?")
-_INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z")
+_INSTANT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?)Z")
 
 
 def encode(value: Json) -> bytes:
@@ -74,15 +77,17 @@ def digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def _require_profile(value: Json) -> None:
+def _require_profile(value: Json, depth: int = 0) -> None:
+    if depth > NESTING:
+        raise InputError(f"nested more than {NESTING} deep")
     if isinstance(value, dict):
         for key, item in value.items():
             if not key.isascii():
                 raise InputError(f"key {key!r} is not ASCII text")
-            _require_profile(item)
+            _require_profile(item, depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
-            _require_profile(item)
+            _require_profile(item, depth + 1)
     elif isinstance(value, int):
         if not -SAFE_INTEGER < value < SAFE_INTEGER:
             raise InputError(f"{value} is not below 2^53")
@@ -154,7 +159,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def _suggested_duration(text: str) -> str:
-    match = re.fullmatch(r"\s*(\d{1,6})\s*([dhms])[a-z]*\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*([0-9]{1,6})\s*([dhms])[a-z]*\s*", text, re.IGNORECASE)
     first = f"{match[1]}{match[2].lower()}" if match else "15m"
     return f"'{first}' or '1h30m'"
 

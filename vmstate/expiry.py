@@ -32,22 +32,20 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.triggers.date import DateTrigger
 
+from vmstate import claims
 from vmstate.authority import Authority
-from vmstate.clock import Moment, duration_us
+from vmstate.claims import HEARTBEAT_FOR, Claims
+from vmstate.clock import Moment
 from vmstate.decisions.decider import SCHEDULER, START_UP
-from vmstate.errors import LedgerUnavailable
+from vmstate.errors import LedgerError, LedgerUnavailable
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due
 
 log = logging.getLogger("vmstate.expiry")
 
-CHUNK = 500  # principals ended in one transaction: a flush is shared, other writers wait little
 ROUND = 5_000  # leases looked at in one round, so that a backlog does not hold the store's lock
 LISTED = 1_000  # jobs that a listing shows
-HEARTBEAT_FOR = timedelta(seconds=1)  # how late a lease made by another process may be noticed
-CLAIM_FOR = timedelta(seconds=30)  # what was handed out is not handed out again for so long
-BACK_OFF = tuple(timedelta(seconds=s) for s in (1, 2, 5, 15, 60))
-STUCK_AFTER = len(BACK_OFF)  # tries after which a lease counts as stuck
+PATIENCE = timedelta(seconds=1)  # for other writers: stopping must not take longer than two
 ROUNDS_AT_ONE_INSTANT = 10_000  # a drill that grants for no time at all would never move on
 _ALIAS = "leases"
 
@@ -57,93 +55,28 @@ class Health:
     """Whether giving back works. `oldest_overdue` is the alarm that can't be wrong.
 
     `beat_for` is how long ago the scheduler last looked, None if it never did; `stuck` are
-    principals whose leases could not be ended after several tries.
+    principals whose leases could not be ended after several tries; `fault` is why the ledger could
+    not be asked, or written by the last try.
     """
 
     running: bool
     beat_for: timedelta | None
     oldest_overdue: Due | None
-    overdue_for: timedelta
     stuck: tuple[str, ...]
+    fault: str = ""
+
+    @property
+    def overdue_for(self) -> timedelta:
+        """For how long the oldest overdue lease has been over."""
+        return timedelta() if self.oldest_overdue is None else self.oldest_overdue.late_for
 
     @property
     def is_good(self) -> bool:
         """Running, looking, and nothing overdue for longer than three heartbeats."""
         late = 3 * HEARTBEAT_FOR
         beating = self.beat_for is not None and self.beat_for <= late
-        return self.running and beating and self.overdue_for <= late and not self.stuck
-
-
-class _Claims:
-    """Who is not to be tried again yet, and how often they failed. Counted on the boot hand."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._not_before_us: dict[str, int] = {}
-        self._failures: dict[str, int] = {}
-        self._most_together: dict[str, int] = {}
-        self._closed_until_us = 0
-        self._closings = 0
-
-    def held(self, now: Moment) -> frozenset[str]:
-        with self._lock:
-            for name in [n for n, us in self._not_before_us.items() if us <= now.boot_us]:
-                del self._not_before_us[name]
-            return frozenset(self._not_before_us)
-
-    def claim(self, names: Iterable[str], now: Moment) -> None:
-        with self._lock:
-            until = now.boot_us + duration_us(CLAIM_FOR)
-            self._not_before_us.update(dict.fromkeys(names, until))
-
-    def done(self, names: Iterable[str]) -> None:
-        with self._lock:
-            self._closings = 0
-            for name in names:
-                self._not_before_us.pop(name, None)
-                self._failures.pop(name, None)
-                self._most_together.pop(name, None)
-
-    def failed(self, names: tuple[str, ...], now: Moment) -> None:
-        """One alone waits; a group is tried again in halves, until the culprit is alone."""
-        with self._lock:
-            for name in names:
-                if len(names) > 1:
-                    self._most_together[name] = len(names) // 2
-                    self._not_before_us.pop(name, None)
-                    continue
-                count = self._failures[name] = self._failures.get(name, 0) + 1
-                wait = BACK_OFF[min(count, len(BACK_OFF)) - 1]
-                self._not_before_us[name] = now.boot_us + duration_us(wait)
-
-    def close(self, names: Iterable[str], now: Moment) -> None:
-        """The whole ledger can't be written: nobody is to blame, everybody waits."""
-        with self._lock:
-            wait = BACK_OFF[min(self._closings, len(BACK_OFF) - 1)]
-            self._closings += 1
-            self._closed_until_us = now.boot_us + duration_us(wait)
-            for name in names:
-                self._not_before_us.pop(name, None)
-
-    def closed_for(self, now: Moment) -> timedelta:
-        with self._lock:
-            left = timedelta(microseconds=self._closed_until_us - now.boot_us)
-            return min(max(left, timedelta()), BACK_OFF[-1])
-
-    def next_release(self, now: Moment) -> timedelta | None:
-        with self._lock:
-            first = min(self._not_before_us.values(), default=None)
-            if first is None:
-                return None
-            return timedelta(microseconds=max(0, first - now.boot_us))
-
-    def together(self, name: str) -> int:
-        with self._lock:
-            return self._most_together.get(name, CHUNK)
-
-    def stuck(self) -> tuple[str, ...]:
-        with self._lock:
-            return tuple(sorted(n for n, c in self._failures.items() if c >= STUCK_AFTER))
+        healthy = self.running and beating and not self.stuck and not self.fault
+        return healthy and self.overdue_for <= late
 
 
 class LeaseJobStore(BaseJobStore):
@@ -152,11 +85,12 @@ class LeaseJobStore(BaseJobStore):
     def __init__(self, authority: Authority) -> None:
         super().__init__()
         self._authority = authority
-        self._started = authority.clock.read()
         self._handed: set[str] = set()
         self._behind = timedelta()  # our clock to APScheduler's, which can't be injected
         self._failing = 0
-        self.claims = _Claims()
+        self._fault = ""
+        self._starting = True  # until a look finds nothing that came due while nobody looked
+        self.claims = Claims()
         self.next_at: datetime | None = None
         self.beat: Moment | None = None
 
@@ -167,6 +101,7 @@ class LeaseJobStore(BaseJobStore):
         try:
             moment = self._authority.clock.read()
             self.beat = moment
+            self.claims.begin(moment)
             self._behind = now - moment.wall
             jobs = [] if self.claims.closed_for(moment) else self._due_jobs(now, moment)
         except Exception:
@@ -186,7 +121,7 @@ class LeaseJobStore(BaseJobStore):
             log.exception("the next deadline can't be read; trying again")
             next_at = self._authority.clock.read().wall
         if self._failing:
-            wait = BACK_OFF[min(self._failing, len(BACK_OFF)) - 1]
+            wait = claims.BACK_OFF[min(self._failing, len(claims.BACK_OFF)) - 1]
             next_at = self._authority.clock.read().wall + wait
         return None if next_at is None else next_at + self._behind
 
@@ -197,13 +132,14 @@ class LeaseJobStore(BaseJobStore):
             self.next_at = now.wall + closed_for
             return self.next_at
         held = self.claims.held(now)
-        self.next_at = self._authority.next_deadline()
-        if held and self.next_at is not None and self.next_at <= now.wall:
-            # What is overdue is on hold, unless somebody else is overdue as well.
-            due = self._authority.due(limit=ROUND)
-            if all(one.principal in held for one in due):
-                release = self.claims.next_release(now) or timedelta()
-                self.next_at = now.wall + release
+        ends = [self._authority.next_deadline()]
+        due = self._authority.due(limit=ROUND + len(held))
+        if any(one.principal not in held for one in due):
+            ends = [now.wall]
+        elif due:
+            # All that is overdue is on hold; whoever comes due before it is let go is not.
+            ends.append(now.wall + (self.claims.next_release(now) or timedelta()))
+        self.next_at = min((end for end in ends if end is not None), default=None)
         return self.next_at
 
     def lookup_job(self, job_id: str) -> Job | None:
@@ -216,34 +152,49 @@ class LeaseJobStore(BaseJobStore):
                 lease for _, lease in zip(range(LISTED), snapshot.open_leases(), strict=False)
             ]
         leases.sort(key=lambda lease: (lease.expires_at, -lease.seq))
-        return [self._job(one.id, one.expires_at, (one.principal,), SCHEDULER) for one in leases]
+        return [
+            self._job(one.id, one.expires_at, (one.principal,), SCHEDULER, one.expires_at)
+            for one in leases
+        ]
 
     # ---- giving back ------------------------------------------------------------------------
 
-    def give_back(self, principals: tuple[str, ...], via: str) -> tuple[Receipt, ...]:
-        """End what is overdue of these principals; what a job runs."""
+    def give_back(
+        self, principals: tuple[str, ...], via: str, until: datetime
+    ) -> tuple[Receipt, ...]:
+        """End what of these principals was due by `until`; what a job runs."""
         if self.claims.closed_for(self._authority.clock.read()):
             return ()  # an earlier chunk of this round found that nothing can be written
         try:
-            receipts = self._authority.settle(principals, via=via)
-        except LedgerUnavailable:
+            receipts = self._authority.settle(principals, via=via, until=until, patience=PATIENCE)
+        except LedgerUnavailable as error:
+            self._fault = str(error)
             self.claims.close(principals, self._authority.clock.read())
             raise
         except Exception:
             self.claims.failed(principals, self._authority.clock.read())
             raise
-        self.claims.done(principals)
+        self._fault = ""
+        ended = {str(receipt.fields["who"]["principal"]) for receipt in receipts}
+        self.claims.done(ended)
+        # Somebody was quicker, or their lease can't be read: look again, and not at once.
+        for name in principals:
+            if name not in ended:
+                self.claims.failed((name,), self._authority.clock.read())
         return receipts
 
     def health(self, *, running: bool) -> Health:
-        """How giving back is doing, by the ledger and the last beat."""
+        """How giving back is doing, by the ledger and the last beat; never raises."""
         now = self._authority.clock.read()
         since = None
         if self.beat is not None and self.beat.boot_id == now.boot_id:
             since = timedelta(microseconds=now.boot_us - self.beat.boot_us)
-        overdue = next(iter(self._authority.due(limit=1)), None)
-        late = timedelta() if overdue is None else max(timedelta(), now.wall - overdue.expires_at)
-        return Health(running, since, overdue, late, self.claims.stuck())
+        stuck = self.claims.stuck()
+        try:
+            overdue = next(iter(self._authority.due(limit=1)), None)
+        except LedgerError as error:
+            return Health(running, since, None, stuck, str(error))
+        return Health(running, since, overdue, stuck, self._fault)
 
     # ---- what APScheduler does after handing a job over, and nothing else ----------------------
 
@@ -266,41 +217,40 @@ class LeaseJobStore(BaseJobStore):
     def _due_jobs(self, now: datetime, moment: Moment) -> list[Job]:
         held = self.claims.held(moment)
         due = self._authority.due(limit=ROUND + len(held))
+        if not due:
+            self._starting = False
+        via = START_UP if self._starting else SCHEDULER
         jobs = []
         for chunk in self._chunks([one for one in due if one.principal not in held]):
             names = tuple(dict.fromkeys(one.principal for one in chunk))
             id_ = chunk[0].lease if len(names) == 1 else f"{chunk[0].lease}+{len(names) - 1}"
-            via = START_UP if chunk[0].expires_at < self._started.wall else SCHEDULER
             # Ours may be ahead of APScheduler's clock; to it a job must be due now or earlier.
-            jobs.append(self._job(id_, min(chunk[0].expires_at + self._behind, now), names, via))
+            at = min(chunk[0].expires_at + self._behind, now)
+            jobs.append(self._job(id_, at, names, via, chunk[-1].expires_at))
             self.claims.claim(names, moment)
         return jobs
 
     def _chunks(self, due: list[Due]) -> Iterable[list[Due]]:
-        """Split what is due: what ended before we started apart, what failed in smaller parts."""
+        """Split what is due, in its order; what failed before goes into smaller parts."""
         chunk: list[Due] = []
-        names: set[str] = set()
-        most, early, seen = CHUNK, False, set[str]()
+        most = claims.CHUNK
         for one in due:
-            if one.principal in seen:
-                continue  # it goes with the earlier lease of the same principal
-            one_early = one.expires_at < self._started.wall
-            one_most = min(most, self.claims.together(one.principal))
-            if chunk and (len(names) >= one_most or one_early != early):
+            most = min(most, self.claims.together(one.principal))
+            if len(chunk) >= most:
                 yield chunk
-                chunk, names, one_most = [], set(), self.claims.together(one.principal)
+                chunk, most = [], self.claims.together(one.principal)
             chunk.append(one)
-            names.add(one.principal)
-            seen.add(one.principal)
-            most, early = one_most, one_early
         if chunk:
             yield chunk
 
-    def _job(self, id_: str, at: datetime, names: tuple[str, ...], via: str) -> Job:
+    def _job(
+        self, id_: str, at: datetime, names: tuple[str, ...], via: str, until: datetime
+    ) -> Job:
         # `Job(...)` would inspect the function's signature each time; a restored job does not.
         job = Job.__new__(Job)
         job.id, job.name, job.executor = id_, f"give back {id_}", _ALIAS
-        job.func, job.func_ref, job.args, job.kwargs = self.give_back, None, (names, via), {}
+        job.func, job.func_ref = self.give_back, None
+        job.args, job.kwargs = (names, via, until), {}
         job.trigger, job.next_run_time = DateTrigger(at, timezone=UTC), at
         job.misfire_grace_time, job.coalesce, job.max_instances = None, True, 1
         job._scheduler, job._jobstore_alias = self._scheduler, self._alias  # noqa: SLF001
@@ -328,7 +278,8 @@ class _Guarded:
         try:
             wait: float | None = super()._process_jobs()  # type: ignore[misc]
         except Exception:
-            log.exception("a round of giving back failed; trying again")
+            if getattr(self, "running", False):
+                log.exception("a round of giving back failed; trying again")
             return beat
         return beat if wait is None else min(wait, beat)
 
@@ -366,15 +317,27 @@ class Expiry:
         self._authority = authority
         self._store = LeaseJobStore(authority)
         self._scheduler = _scheduler(_ThreadScheduler, self._store)
-        authority.subscribe(self._notice)
 
     def start(self) -> None:
-        """Start the thread; returns at once, however much is overdue."""
+        """Start the thread; returns at once, however much is overdue.
+
+        Raises:
+            RuntimeError: it was started before.
+        """
+        if self._scheduler.running:
+            raise RuntimeError("giving back was started already")
         self._scheduler.start()
+        self._authority.subscribe(self._notice)
 
     def stop(self) -> None:
-        """Stop after the transaction under way; what is still owed stays due."""
-        self._scheduler.shutdown(wait=True)
+        """Stop after the transaction under way; what is still owed stays due.
+
+        Nothing to do if it does not run. From a listener it returns before the thread has ended.
+        """
+        self._authority.unsubscribe(self._notice)
+        if self._scheduler.running:
+            thread = getattr(self._scheduler, "_thread", None)
+            self._scheduler.shutdown(wait=thread is not threading.current_thread())
 
     def health(self) -> Health:
         """How giving back is doing; read from the ledger and the last beat, not from a flag."""

@@ -37,6 +37,7 @@ def check_health(authority: Authority, expiry: Expiry | VirtualExpiry) -> System
         faults.append("the scheduler is not running: ends are written by the next command")
     elif not health.is_good:
         faults.append("giving back is behind: see the oldest overdue lease")
+    faults += [health.fault] if health.fault else []
     faults += [f"the lease of {name} can't be ended" for name in health.stuck]
     return SystemHealth(tuple(faults), health)
 

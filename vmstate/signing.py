@@ -23,7 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -104,7 +104,7 @@ class PrivateKey:
             raise InputError(f"key file {path} cannot be read: {error.strerror}") from error
         except TypeError as error:
             raise InputError(f"key file {path} has a passphrase: give one without") from error
-        except ValueError as error:
+        except (ValueError, UnsupportedAlgorithm) as error:
             raise InputError(f"key file {path} is not a private key in PEM form") from error
         if not isinstance(key, Ed25519PrivateKey):
             raise InputError(f"key file {path} is not an Ed25519 key: make one, vmstate keys new")
@@ -304,7 +304,8 @@ def _read(model: type[_Model], data: bytes, what: str) -> _Model:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "it"
-        raise InputError(f"this is not {what}: {where}: {first['msg']}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"this is not {what}: {where}: {said}") from error
 
 
 def approve(

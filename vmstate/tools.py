@@ -21,7 +21,7 @@ from vmstate import canonical
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import Escalate, make_command
 from vmstate.drills.stand_ins import StandIns
-from vmstate.errors import InputError
+from vmstate.errors import InputError, UnknownPrincipal
 from vmstate.health import check_health
 from vmstate.ledger.receipt import Receipt
 from vmstate.session import Session, seat, session
@@ -155,6 +155,7 @@ def cognitive_context(include: Iterable[str] = ("health",)) -> Result:
         "treasury": _treasury,
         "authority": _authority,
     }
+    include = tuple(include)
     unknown = [name for name in include if name not in parts]
     if unknown:
         raise InputError(f"{unknown[0]!r} is no part of the context: there are {', '.join(parts)}")
@@ -255,7 +256,9 @@ def _climb(
     claims: list[Unmet] = []
     if here.stand_ins is None:
         claims += _false_claims(here, claim, approved_by)
-    elif facts or approved_by is not None:
+    elif approved_by is not None and not here.stand_ins.knows(approved_by):
+        claims.append(_unsigned(approved_by))
+    if here.stand_ins is not None and (facts or approved_by is not None):
         asked |= _backing(here.stand_ins, here, asked, approved_by)
     command = make_command(Escalate, {**asked, "claims": tuple(claims)})
     return _result(here.authority.submit(command))
@@ -264,14 +267,26 @@ def _climb(
 def _false_claims(here: Session, claim: str, approved_by: str | None) -> list[Unmet]:
     """Outside of drills a claim is checked, and a bare name is nobody's approval."""
     unmet = []
-    held = here.held
+    held = _held(here)
     if claim != held:
         remedy = f"say {held}, or leave the claim to the ledger"
         unmet.append(Unmet("profiles", "claim_mismatch", held, claim, remedy))
     if approved_by is not None:
-        remedy = "have the request signed: vmstate request new, vmstate sign"
-        unmet.append(Unmet("principals", "approval_unsigned", "a signature", approved_by, remedy))
+        unmet.append(_unsigned(approved_by))
     return unmet
+
+
+def _unsigned(approved_by: str) -> Unmet:
+    remedy = "have the request signed: vmstate request new, vmstate sign"
+    return Unmet("principals", "approval_unsigned", "a signature", approved_by, remedy)
+
+
+def _held(here: Session) -> str:
+    """The profile held; who is unknown stands at the baseline, and is denied as unknown."""
+    try:
+        return here.held
+    except UnknownPrincipal:
+        return here.authority.constitution.baseline
 
 
 def _backing(
@@ -279,14 +294,17 @@ def _backing(
 ) -> dict[str, Any]:
     """What the stand-ins sign for a climb: its facts as sensors, and as approver who is named."""
     document = here.authority.constitution.document
-    request = here.authority.prepare(
-        asked["principal"],
-        asked["to"],
-        trigger=asked["trigger"],
-        reason=asked["reason"],
-        facts=asked["facts"],
-        nonce=new_nonce(),
-    )
+    try:
+        request = here.authority.prepare(
+            asked["principal"],
+            asked["to"],
+            trigger=asked["trigger"],
+            reason=asked["reason"],
+            facts=asked["facts"],
+            nonce=new_nonce(),
+        )
+    except InputError:
+        return {}  # what can't be written down can't be signed; the denial says what is wrong
     now = here.authority.clock.read().wall
     groups = {document.facts[name].attested_by for name in request.facts} - {None}
     sensors = [stand_ins.named(group)[0] for group in sorted(filter(None, groups))]
@@ -305,8 +323,8 @@ def _act(
     proofs: Mapping[str, str] | None = None,
 ) -> Result:
     here = session()
-    profile = here.authority.constitution.document.acts[name].profile
-    if here.in_drill and (why := seat(here, profile, exactly=False)):
+    table = here.authority.constitution.document.acts.get(name)
+    if table is not None and here.in_drill and (why := seat(here, table.profile, exactly=False)):
         return _blocked(why)
     receipt = here.authority.act(
         here.principal, name, reason=reason, arguments=dict(arguments), proofs=dict(proofs or {})
@@ -363,7 +381,10 @@ def _newest() -> tuple[Receipt, ...]:
 
 def _context_hash(here: Session) -> str | None:
     """The digest of the facts on which the present profile rests."""
-    leases = here.authority.standing(here.principal).leases
+    try:
+        leases = here.authority.standing(here.principal).leases
+    except UnknownPrincipal:
+        return None
     if not leases:
         return None
     with here.authority.ledger.read() as snapshot:

@@ -102,7 +102,7 @@ def fake_dot(tmp_path):
 
     def put(script):
         program = tmp_path / "dot"
-        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.write_text(f"#!/bin/sh\nwhile read -r line; do :; done\n{script}\n")
         program.chmod(0o755)
 
     return put

@@ -45,6 +45,9 @@ ENGINE_TYPES = frozenset(
         "recovery",
     )
 )
+# Acts that move units, and the receipts of these alone say that they did.
+ALLOCATE, DEBIT = "treasury.allocate", "treasury.debit"
+MONEY_TYPES = {"treasury_budget": ALLOCATE, "treasury_debit": DEBIT}
 HOLDER = "holder"  # in an ending's `by`: whoever holds the lease
 
 Scroll = Literal["identity", "cognitive", "treasury", "guardian"]
@@ -273,12 +276,12 @@ class Principal(_Table):
 
 
 class InvariantApproval(_Table):
-    count: Annotated[int, Field(ge=1)]
+    count: Annotated[int, Field(ge=1, le=16)]
 
 
 class InvariantRequires(_Table):
     approval: InvariantApproval | None = None
-    rungs: Annotated[int, Field(ge=1)] | None = None
+    rungs: Annotated[int, Field(ge=1, le=1_000)] | None = None
 
 
 class InvariantNever(_Table):

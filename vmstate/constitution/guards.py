@@ -91,10 +91,12 @@ class ApprovalGuard:
     path: str
     count: int
     groups: tuple[str, ...]
+    prepare: str = "vmstate request new"
 
     def __call__(self, case: Case) -> tuple[Unmet, ...]:
-        admitted = {a for a in case.approvers if case.people.in_any(a, self.groups)}
-        people = {case.people.person(name) for name in admitted}
+        admitted = [a for a in case.approvers if case.people.in_any(a, self.groups)]
+        people: dict[str, str] = {}
+        again = [a for a in admitted if people.setdefault(case.people.person(a), a) != a]
         if len(people) >= self.count:
             return ()
         groups = ", ".join(self.groups)
@@ -103,7 +105,7 @@ class ApprovalGuard:
             "approval_missing",
             f"{self.count} of {groups}",
             str(len(people)),
-            "prepare it with `vmstate request new`, have it signed with `vmstate sign`, "
+            f"prepare it with `{self.prepare}`, have it signed with `vmstate sign`, "
             "hand in --request and --approval",
         )
         strangers = (
@@ -111,7 +113,11 @@ class ApprovalGuard:
             for name in case.approvers
             if name not in admitted
         )
-        return (missing, *case.rejected, *strangers)
+        repeated = (
+            Unmet(self.path, "approval_repeated", "different people", name, "ask another person")
+            for name in again
+        )
+        return (missing, *case.rejected, *strangers, *repeated)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ found at the line where that value begins.
 """
 
 import re
+import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ def line_index(text: str) -> dict[Place, int]:
     table: Place = ()
     counts: dict[Place, int] = {}
     closing, depth = "", 0
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if closing:
             closing = "" if closing in line else closing
             continue
@@ -105,10 +106,34 @@ def describe(error: ErrorDetails, known_keys: tuple[str, ...]) -> str:
             return f"{seen}: {error['msg']}"
 
 
+def not_toml(name: str, text: str, error: tomllib.TOMLDecodeError) -> str:
+    """One line for a text that is no TOML: `name:line: is not TOML: what, at column`."""
+    said, _, where = str(error).partition(" (at ")
+    at = re.match(r"line ([0-9]+), column ([0-9]+)", where)
+    if at is None:
+        return f"{name}:{len(text.splitlines())}: is not TOML: {said}, at the end of the file"
+    return f"{name}:{at[1]}: is not TOML: {said}, at column {at[2]}"
+
+
 def misfits(model: type[BaseModel], error: ValidationError) -> list[tuple[Place, str]]:
     """What pydantic found in a file read as `model`: where, and what to write instead."""
     found = error.errors()
-    return [(one["loc"], describe(one, _keys_at(model, one["loc"]))) for one in found]
+    places = [_place(one["loc"]) for one in found]
+    return [
+        (place, describe(one, _keys_at(model, one["loc"])))
+        for place, one in zip(places, found, strict=True)
+        # A list whose only item is wrong is reported as too short as well: that is not news.
+        if one["type"] != "too_short" or not any(_is_below(other, place) for other in places)
+    ]
+
+
+def _place(loc: Place) -> Place:
+    """Where pydantic looked; a table's own name is no key below it."""
+    return loc[:-1] if loc and loc[-1] == "[key]" else loc
+
+
+def _is_below(place: Place, above: Place) -> bool:
+    return len(place) > len(above) and place[: len(above)] == above
 
 
 def report(name: str, text: str, found: list[tuple[Place, str]]) -> tuple[str, ...]:

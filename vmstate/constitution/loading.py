@@ -24,7 +24,7 @@ from vmstate.canonical import Json
 from vmstate.clock import duration_us
 from vmstate.constitution.document import Document
 from vmstate.constitution.law import Constitution
-from vmstate.constitution.lines import misfits, report
+from vmstate.constitution.lines import misfits, not_toml, report
 from vmstate.constitution.names import find_mistakes
 from vmstate.errors import ConstitutionError, InputError
 from vmstate.signing import PublicKey
@@ -84,7 +84,7 @@ def _parse(data: bytes, name: str) -> tuple[dict[str, object], str]:
     try:
         return tomllib.loads(text), text
     except tomllib.TOMLDecodeError as error:
-        raise ConstitutionError((f"{name}: is not TOML: {error}",)) from error
+        raise ConstitutionError((not_toml(name, text, error),)) from error
 
 
 def _normal(value: object) -> Json:

@@ -123,9 +123,10 @@ class ProfileMachine(Machine):
         # from a guard's answer without catching anything.
         if event is None or not event.transitions.get(profile):
             return Verdict(granted=False, rule=None)
-        event.trigger(_Seat(profile), attempt=attempt)
-        if attempt.granted is not None:
-            return Verdict(granted=True, rule=attempt.granted)
+        moved = event.trigger(_Seat(profile), attempt=attempt)
+        rule = attempt.granted
+        if moved and rule is not None and not attempt.missing[rule]:
+            return Verdict(granted=True, rule=rule)
         if not attempt.missing:
             return Verdict(granted=False, rule=None)
         ranked = sorted(attempt.missing.items(), key=lambda item: (len(item[1]), item[0]))

@@ -11,6 +11,7 @@ from vmstate.constitution.document import (
     ENDINGS,
     ENGINE_TYPES,
     HOLDER,
+    MONEY_TYPES,
     ApprovalNeed,
     Document,
     Fact,
@@ -18,7 +19,7 @@ from vmstate.constitution.document import (
 )
 from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.lines import Place
-from vmstate.constitution.people import CONTROLLERS
+from vmstate.constitution.people import CONTROLLERS, People
 
 Mistake = tuple[Place, str]
 
@@ -180,6 +181,10 @@ def _acts(document: Document) -> Iterator[Mistake]:
             if table.receipt in ENGINE_TYPES:
                 what = f"{table.receipt!r} is written by vmstate itself: name it otherwise"
                 yield (*place, "receipt"), what
+            if MONEY_TYPES.get(table.receipt, act) != act:
+                only = MONEY_TYPES[table.receipt]
+                what = f"{table.receipt!r} says that units were moved, which only {only} does"
+                yield (*place, "receipt"), what
             if scrolls.setdefault(table.receipt, table.scroll) != table.scroll:
                 what = f"{table.receipt!r} goes into {scrolls[table.receipt]!r} elsewhere: use one"
                 yield (*place, "scroll"), what
@@ -200,8 +205,28 @@ def _others(document: Document) -> Iterator[Mistake]:
         if exceptional is not None:
             place = (key, "needs", "approval")
             yield from _approval(document, exceptional.needs.approval, place)
-    if document.drill is not None:
-        yield from _groups(document, tuple(document.drill.stand_ins), ("drill", "stand_ins"))
+    if HOLDER in document.groups:
+        yield (
+            ("groups", HOLDER),
+            f"{HOLDER!r} means whoever holds a lease: name the group otherwise",
+        )
+    yield from _drill(document)
+
+
+def _drill(document: Document) -> Iterator[Mistake]:
+    drill = document.drill
+    if drill is None:
+        return
+    for group, names in drill.stand_ins.items():
+        place: Place = ("drill", "stand_ins", group)
+        yield from _groups(document, (group,), place)
+        for name in names:
+            if name in document.principals:
+                yield place, f"{name!r} is under [principals]: a stand-in exists in drills only"
+    people = People(document.groups, named=frozenset(document.principals))
+    if not people.knows(drill.principal):
+        what = f"{drill.principal!r} is in no group and under no [principals]: add it to one"
+        yield ("drill", "principal"), what
 
 
 def _groups(document: Document, groups: tuple[str, ...], place: Place) -> Iterator[Mistake]:

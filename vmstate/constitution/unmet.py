@@ -22,6 +22,7 @@ _SIGNED = {
     "own": "the {kind} by {given} does not count: they stand for the requester",
     "not_admitted": "the {kind} by {given} does not count: they are not in {required}",
     "repeated": "the {kind} by {given} counts once, they signed before",
+    "second": "the {kind} by {given} is one too many, all facts take {required}",
 }
 _MESSAGES = {
     "no_path": "No escalation path from {given}",
@@ -45,7 +46,7 @@ _MESSAGES = {
     "not_top": "{given} is not the topmost lease, which is {required}",
     "not_self": "{given} asks for {required}, and only oneself may be asked for",
     "renewals_spent": "renewed {given}, may be renewed {required}",
-    "renewal_gains_nothing": "the lease lasts until {given}, renewed it would last {required}",
+    "renewal_gains_nothing": "it lasts until {given}, renewed it would last until {required}",
     "ending_unknown": "{given} is not an ending of this constitution",
     "ending_not_admitted": "{given} may not end a lease by {required}",
     "request_differs": "the prepared request says {required}, the command says {given}",
@@ -62,6 +63,7 @@ _MESSAGES = {
     "approval_unsigned": "{given} is only named, an approval takes {required}",
     "budget_currency": "{given} is not the currency of drills, {required} is",
     "drill_over": "the drill is over, it ended {given}",
+    "drill_on": "the drill is on already, until {given}",
     "not_a_drill": "{given} is for drills, and this ledger is live",
     "no_recovery": "the constitution has no [recovery]",
     "no_regression": "the clock needs no recovery, it reads {given}",
@@ -69,6 +71,7 @@ _MESSAGES = {
         f"{kind}_{fault}": text.replace("{kind}", kind)
         for kind in ("approval", "attestation", "ending")
         for fault, text in _SIGNED.items()
+        if (kind, fault) != ("ending", "not_admitted")  # that one is said in its own words
     },
 }
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment
+from vmstate.constitution.document import ALLOCATE, DEBIT
 from vmstate.constitution.document import Act as ActTable
 from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.unmet import Unmet
@@ -20,15 +21,16 @@ from vmstate.errors import InputError
 from vmstate.leases.watermark import later
 from vmstate.treasury.budget import Budget, cost_line
 
-ALLOCATE, DEBIT = "treasury.allocate", "treasury.debit"
-
 
 def act(law: Law, state: State, command: Act, now: Moment) -> Entry:
     """The receipt of an act, or of its refusal; in a drill some acts only pretend.
 
     Raises:
-        InputError: the act leaves no receipt, so there is nothing to decide: ask `may`.
+        InputError: the act leaves no receipt, so there is nothing to decide: ask `may`. Or it is
+            one that moves units, which has a command of its own.
     """
+    if command.act in {ALLOCATE, DEBIT}:
+        raise InputError(f"{command.act} moves units: say which budget, and how many")
     table = law.document.acts.get(command.act)
     unmet = _reach(law, state, command.principal, command.act, now)
     unmet = [*standing_faults(law, command), *unmet, *drill_faults(state, now)]
@@ -107,7 +109,11 @@ def drill_mode(law: Law, state: State, command: DrillMode, now: Moment) -> Entry
         return denial(state, command, [unmet], now)
     if not command.on:
         return mode_entry(law, state, now, command.set_by)
-    if faults := drill_faults(state, now):
+    faults = drill_faults(state, now)
+    if state.drill.is_on(now) and state.drill.until is not None:
+        until, remedy = format_at(state.drill.until.wall), "go on, or start another drill"
+        faults.append(Unmet("drill.ttl", "drill_on", "one switch for a drill", until, remedy))
+    if faults:
         return denial(state, command, faults, now)
     return mode_entry(law, state, now, command.set_by, until=later(now, table.ttl))
 

@@ -4,7 +4,7 @@ Law 5: a lease is cut to what is left of the lease below it and of the hold cap,
 the clock, and `clipped_by` says so. A renewal asks the same rule again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypedDict
@@ -21,6 +21,7 @@ from vmstate.decisions.evidence import FactsHeard, Heard, hear_approvals, hear_f
 from vmstate.decisions.law import Law, request_faults, standing_faults
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
 from vmstate.leases.watermark import later
+from vmstate.signing import Signed
 from vmstate.treasury.budget import Budget, cost_line
 
 NO_RULE = "escalations"
@@ -91,8 +92,9 @@ def renew(law: Law, state: State, command: Renew, now: Moment) -> Entry:
         unmet.append(_no_path(below, lease.profile, lease.trigger, remedy))
     parent = stack.leases[-2] if len(stack.leases) > 1 else None
     wait = hearing.case.waits[lease.profile]
-    length, clipped_by = _length(table, command.ttl, parent, wait, now)
-    if length <= lease.left(now) and not unmet:
+    parent_left = stack.left(parent, now) if parent is not None else None
+    length, clipped_by = _length(table, command.ttl, parent_left, wait)
+    if length <= stack.left(lease, now) and not unmet:
         until, then = format_at(lease.expires_at), format_at(now.wall + length)
         remedy = "renew what it stands on first, or later" if clipped_by else "renew it later"
         unmet.append(Unmet(NO_RULE, "renewal_gains_nothing", then, until, remedy))
@@ -103,7 +105,12 @@ def renew(law: Law, state: State, command: Renew, now: Moment) -> Entry:
     longer = replace(lease, deadline=later(now, length), renewals=lease.renewals + 1)
     entry = _backed(law, command, hearing, longer, lease.rule, clipped_by)
     return replace(
-        entry, type="lease_renewed", from_profile=below, to_profile=lease.profile, renews=longer
+        entry,
+        type="lease_renewed",
+        from_profile=below,
+        to_profile=lease.profile,
+        renews=longer,
+        **_charge(table, state),
     )
 
 
@@ -217,7 +224,9 @@ def _grant(
 ) -> Entry:
     table = law.document.escalations[rule]
     parent = state.stack.leases[-1] if state.stack.leases else None
-    length, clipped_by = _length(table, command.ttl, parent, hearing.case.waits[command.to], now)
+    parent_left = state.stack.left(parent, now) if parent is not None else None
+    wait = hearing.case.waits[command.to]
+    length, clipped_by = _length(table, command.ttl, parent_left, wait)
     lease = Lease(
         seq=state.next_seq,
         principal=command.principal,
@@ -242,7 +251,7 @@ def _grant(
 
 
 def _charge(table: Escalation, state: State) -> _Charge:
-    """What a grant costs, charged with it; its guard has seen that it is there."""
+    """What a grant or renewal costs, charged with it; a guard has seen that it is there."""
     if table.cost is None:
         return {}
     budget, amount = state.budgets[table.cost.budget], table.cost.amount
@@ -273,7 +282,7 @@ def _backed(
     """What a grant and a renewal have in common: the evidence they rest on, each used up."""
     needs = law.document.escalations[rule].needs
     groups = needs.approval.of if needs.approval is not None else ()
-    approvals = tuple(s for s in hearing.approvals.counted if law.people.in_any(s.by, groups))
+    approvals = admitted_approvals(law, hearing.approvals, groups)
     request = command.request
     grounds = Grounds(
         rule,
@@ -301,13 +310,20 @@ def _backed(
     )
 
 
+def admitted_approvals(law: Law, heard: Heard, groups: Iterable[str]) -> tuple[Signed, ...]:
+    """The statements that a decision rests on: one for each person whom it admits."""
+    groups = tuple(groups)
+    admitted = [one for one in heard.counted if law.people.in_any(one.by, groups)]
+    return tuple({law.people.person(one.by): one for one in reversed(admitted)}.values())[::-1]
+
+
 def _length(
-    table: Escalation, asked: timedelta | None, parent: Lease | None, wait: Wait, now: Moment
+    table: Escalation, asked: timedelta | None, parent_left: timedelta | None, wait: Wait
 ) -> tuple[timedelta, str | None]:
     """How long the lease would really last, and what cut it if anything did."""
     length, clipped_by = min(table.ttl, asked or table.ttl), None
-    if parent is not None and parent.left(now) < length:
-        length, clipped_by = parent.left(now), "parent"
+    if parent_left is not None and parent_left < length:
+        length, clipped_by = parent_left, "parent"
     if wait.hold_left is not None and wait.hold_left < length:
         length, clipped_by = wait.hold_left, "hold"
     return length, clipped_by

@@ -187,4 +187,5 @@ def make_command(kind: type[_Any], fields: Mapping[str, Any]) -> _Any:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(said if said.startswith(where) else f"{where}: {said}") from error

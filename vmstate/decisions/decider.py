@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from vmstate.canonical import Json, format_at
-from vmstate.clock import Moment, to_us
+from vmstate.clock import Moment, duration_us
 from vmstate.constitution.document import HOLDER
 from vmstate.constitution.guards import ApprovalGuard, Case
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.acting import act, create_budget, debit, drill_mode, mode_entry
-from vmstate.decisions.climb import climb, denial, renew
+from vmstate.decisions.climb import admitted_approvals, climb, denial, renew
 from vmstate.decisions.command import (
     CLOCK_RECOVERY,
     Act,
@@ -102,8 +102,10 @@ def clock_entries(state: State, now: Moment) -> tuple[Entry, ...]:
         stepped: dict[str, Json] = {"kind": "step", "step_us": step}
         return (Entry("clock_anomaly", "recorded", grounds, detail=stepped),)
     newest = format_at(mark.newest.wall)
-    detail: dict[str, Json] = {"kind": "regression", "step_us": step, "newest": newest}
     after = mark.after_regression(now, state.next_seq)
+    until = format_at(after.held_until) if after.held_until is not None else None
+    detail: dict[str, Json] = {"kind": "regression", "step_us": step, "newest": newest}
+    detail["held_until"] = until
     return (Entry("clock_anomaly", "recorded", grounds, detail=detail, watermark=after),)
 
 
@@ -116,13 +118,13 @@ def expiry(overdue: Overdue, now: Moment, via: str) -> Entry:
     """The end of a lease that time ended: no command, no actor."""
     lease = overdue.lease
     by_wall = lease.deadline.wall <= now.wall
-    late_us = to_us(now.wall) - to_us(lease.expires_at)
-    if lease.deadline.boot_id == now.boot_id:
-        late_us = max(late_us, now.boot_us - lease.deadline.boot_us)
     timed_out = overdue.ending == EXPIRED
     # The end in effect is the deadline. A lease lost to a clock has none that could be trusted.
     ended = lease.deadline if timed_out else now
-    hand: dict[str, Json] = {"hand": "wall" if by_wall else "boot", "late_us": late_us}
+    hand: dict[str, Json] = {
+        "hand": "wall" if by_wall else "boot",
+        "late_us": duration_us(overdue.late_for),
+    }
     return Entry(
         "profile_deescalation",
         "expired",
@@ -194,7 +196,7 @@ def _release(law: Law, state: State, command: Release, now: Moment) -> tuple[Ent
     proven = False
     if command.proof is not None:
         at = law.setting(state, now, actor)
-        fault = hear_ending(command.proof, actor, command.lease, ending, at)
+        fault = hear_ending(command.proof, actor, command.lease, ending, command.reason, at)
         unmet += [fault] if fault else []
         proven = fault is None
     lease = next((one for one in state.stack.leases if one.id == command.lease), None)
@@ -203,9 +205,9 @@ def _release(law: Law, state: State, command: Release, now: Moment) -> tuple[Ent
     admitted = proven and law.people.in_any(actor, groups)
     own = lease is not None and lease.principal == actor
     if lease is None or not (own or admitted):
-        remedy = "name a live lease of your own; another's takes a signature: --key"
+        remedy = "name a live lease of your own; to end another's, vmstate revoke with a key"
         unmet.append(Unmet("endings", "unknown_lease", "a live lease", command.lease, remedy))
-    elif table is not None and not admitted and HOLDER not in by:
+    elif by and not admitted and HOLDER not in by:
         remedy = f"have it signed by somebody in {', '.join(groups)}: --as NAME --key FILE"
         unmet.append(Unmet(f"endings.{ending}.by", "ending_not_admitted", ending, actor, remedy))
     if command.setup and state.drill is None:
@@ -268,7 +270,9 @@ def _recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
         unmet.append(Unmet("recovery", "no_recovery", "[recovery]", "no such table", remedy))
     else:
         need = table.needs.approval
-        guard = ApprovalGuard("recovery.needs.approval", need.count, need.of)
+        guard = ApprovalGuard(
+            "recovery.needs.approval", need.count, need.of, "vmstate recover --clock -o FILE"
+        )
         case = Case(
             command.principal, law.people, approvers=heard.approvers, rejected=heard.rejected
         )
@@ -281,19 +285,24 @@ def _recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
             "ttl_us": None,
         }
         unmet += request_faults(command.request, command, wanted, at)
-    if unmet or until is None:
+    if unmet or until is None or table is None:
         return denial(state, command, unmet, now)
+    counted = admitted_approvals(law, heard, table.needs.approval.of)
     return Entry(
         "recovery",
         "recorded",
-        Grounds("recovery", approvals=heard.counted),
+        Grounds(
+            "recovery",
+            approvals=counted,
+            request=command.request.id if command.request is not None else None,
+        ),
         actor=command.asked_by,
         principal=command.principal,
         proof="host",
         why=command.reason,
         trigger=CLOCK_RECOVERY,
         detail={"kind": "clock", "held_until": format_at(until), **_nonce(command)},
-        spends=tuple(used_ids(heard.counted, command.request)),
+        spends=tuple(used_ids(counted, command.request)),
         watermark=state.watermark.after_recovery(now),
     )
 

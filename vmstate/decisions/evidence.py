@@ -56,16 +56,16 @@ def hear_approvals(approvals: Iterable[Signed], request: Request | None, at: Set
     """Sort `approvals` into those that count for `request` and those that do not."""
     counted: list[Signed] = []
     rejected: list[Unmet] = []
-    people: set[str] = set()
     for signed in approvals:
         statement = signed.statement
         fault = _basic_fault(signed, "approval", at)
         if fault is None and isinstance(statement, Approval):
-            fault = _approval_fault(statement, request, people, at)
+            fault = _approval_fault(statement, request, at)
+            if fault is None and signed.by in {one.by for one in counted}:
+                fault = _fault(signed, "approval", "repeated", "different people")
         elif fault is None:
             fault = _fault(signed, "approval", "other_subject", "an approval")
         if fault is None:
-            people.add(at.people.person(signed.by))
             counted.append(signed)
         else:
             rejected.append(fault)
@@ -73,8 +73,10 @@ def hear_approvals(approvals: Iterable[Signed], request: Request | None, at: Set
     return Heard(approvers, tuple(counted), tuple(rejected))
 
 
-def hear_ending(proof: Signed, actor: str, lease: str, ending: str, at: Setting) -> Unmet | None:
-    """Why `proof` does not show that `actor` ends `lease` so, or None if it does."""
+def hear_ending(
+    proof: Signed, actor: str, lease: str, ending: str, reason: str, at: Setting
+) -> Unmet | None:
+    """Why `proof` does not show that `actor` ends `lease` so and for that, or None if it does."""
     fault = _basic_fault(proof, "ending", at)
     statement = proof.statement
     if fault is not None:
@@ -83,7 +85,8 @@ def hear_ending(proof: Signed, actor: str, lease: str, ending: str, at: Setting)
         return _fault(proof, "ending", "other_subject", "an ending")
     if at.now.wall >= parse_at(statement.expires_at):
         return _fault(proof, "ending", "stale", statement.expires_at)
-    if (statement.by, statement.lease, statement.ending) != (actor, lease, ending):
+    said = (statement.by, statement.lease, statement.ending, statement.reason)
+    if said != (actor, lease, ending, reason):
         return _fault(proof, "ending", "other_subject", f"{actor} ending {lease} by {ending}")
     return None
 
@@ -103,8 +106,13 @@ def hear_facts(
         statement = signed.statement
         if fault is None and isinstance(statement, Attestation):
             fault = _attestation_fault(statement, declared, at)
+            if fault is None and counted:
+                # One statement for all attested facts: of two, each could say half of the truth.
+                if statement.facts.items() <= attested.items():
+                    continue
+                fault = _fault(signed, "attestation", "second", "one statement")
             if fault is None:
-                attested |= statement.facts
+                attested = dict(statement.facts)
                 counted.append(signed)
         elif fault is None:
             fault = _fault(signed, "attestation", "other_subject", "an attestation")
@@ -136,20 +144,15 @@ def _unsure(name: str, value: Value, sure: Mapping[str, Value], fact: Fact) -> U
     return Unmet(rule, "fact_unattested", fact.attested_by, name, remedy)
 
 
-def _approval_fault(
-    statement: Approval, request: Request | None, people: set[str], at: Setting
-) -> Unmet | None:
+def _approval_fault(statement: Approval, request: Request | None, at: Setting) -> Unmet | None:
     by = statement.by
     if request is None or statement.request != request.id:
         subject = "this request" if request is not None else "a request handed in (--request)"
         return _about(by, "approval", "other_subject", subject)
     if at.now.wall >= parse_at(statement.expires_at):
         return _about(by, "approval", "stale", statement.expires_at)
-    person = at.people.person(by)
-    if person == at.people.person(at.principal):
+    if at.people.person(by) == at.people.person(at.principal):
         return _about(by, "approval", "own", "somebody else")
-    if person in people:
-        return _about(by, "approval", "repeated", "different people")
     return None
 
 
@@ -212,6 +215,7 @@ _REMEDIES = {
     "own": "have somebody else sign",
     "not_admitted": "have somebody sign whom the rule names",
     "repeated": "have another person sign",
+    "second": "have one statement signed that holds all facts",
 }
 
 

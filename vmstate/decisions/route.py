@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from vmstate.constitution.guards import Case, RequesterGuard, describe_needs
+from vmstate.decisions.decision import Entry
 from vmstate.decisions.law import Law
 
 
@@ -48,3 +49,19 @@ def _rungs_from(law: Law, principal: str, held: str) -> list[Rung]:
             needs = describe_needs(table)
             rungs.append(Rung(rule, held, table.to, table.trigger, table.ttl, needs))
     return sorted(rungs, key=lambda rung: (len(rung.needs), rung.rule))
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a command would come to, and the way there. Nothing was written.
+
+    `route` holds the shortest lawful way from `held`, rung by rung; empty if there is none.
+    """
+
+    held: str
+    answer: Entry
+    route: tuple[Rung, ...]
+
+    @property
+    def granted(self) -> bool:
+        return self.answer.outcome != "denied"

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from vmstate import canonical
 from vmstate.clock import duration_us
-from vmstate.constitution.facts import read_facts, spell
+from vmstate.constitution.facts import did_you_mean, read_facts, spell
 from vmstate.constitution.law import Constitution
 from vmstate.decisions.command import (
     CLOCK_RECOVERY,
@@ -41,6 +41,10 @@ def prepare_request(
     """A climb written down; raises InputError for a fact or field that can't be read."""
     asked = {"principal": principal, "to": to, "trigger": trigger, "reason": reason}
     checked = make_command(Escalate, {**asked, "facts": dict(facts), "ttl": ttl})
+    profiles = constitution.document.profiles
+    if to not in profiles:
+        known = ", ".join(profiles)
+        raise InputError(f"{to!r} is not a profile{did_you_mean(to, profiles)}: there are {known}")
     values, unread = read_facts(constitution.document.facts, checked.facts)
     if unread:
         raise InputError("; ".join(one.message for one in unread))

@@ -26,12 +26,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from vmstate import canonical
 from vmstate.constitution.document import Duration, Line, Name, Word
 from vmstate.constitution.facts import did_you_mean
-from vmstate.constitution.lines import Place, misfits, report
+from vmstate.constitution.lines import Place, misfits, not_toml, report
 from vmstate.errors import DrillError, InputError
 
 FILE_BYTES = 262_144  # the longest packaged drill takes a fiftieth of it
@@ -104,6 +111,27 @@ Verb = Literal[
 ]
 
 
+def _check_start(text: str) -> str:
+    try:
+        canonical.parse_at(text)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+def _check_advance(text: str) -> str:
+    if text != IDLE:
+        try:
+            canonical.parse_duration(text)
+        except InputError as error:
+            raise ValueError(f"{error}, or 'idle'") from error
+    return text
+
+
+Instant = Annotated[str, AfterValidator(_check_start)]
+Wait = Annotated[str, AfterValidator(_check_advance)]
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -114,18 +142,10 @@ class Heading(_Table):
     id: Word
     title: Line
     marker: Line
-    start: str
+    start: Instant
     limit: Duration = timedelta(minutes=5)
     virtual_limit: Duration = timedelta(hours=24)
     gate: bool = False
-
-    @model_validator(mode="after")
-    def _start_is_a_time(self) -> "Heading":
-        try:
-            canonical.parse_at(self.start)
-        except InputError as error:
-            raise ValueError(f"start: {error}") from error
-        return self
 
 
 class Denial(_Table):
@@ -177,7 +197,7 @@ class Step(_Table):
     do: Verb | None = None
     as_: Annotated[Name | None, Field(alias="as")] = None
     with_: Annotated[Arguments, Field(alias="with")] = Arguments()
-    advance: str | None = None
+    advance: Wait | None = None
     advance_to: str | None = None
     save: Word | None = None
     expect: Expectation = Expectation()
@@ -196,11 +216,6 @@ class Step(_Table):
             for key in REQUIRED.get(self.do, ()):
                 if key not in self.with_.model_fields_set:
                     raise ValueError(f"{self.do!r} needs {key!r}: add it to `with`")
-        if self.advance is not None and self.advance != IDLE:
-            try:
-                canonical.parse_duration(self.advance)
-            except InputError as error:
-                raise ValueError(f"advance: {error}, or 'idle'") from error
         return self
 
 
@@ -262,16 +277,22 @@ def read_drill(data: bytes, *, name: str) -> Drill:
         raise DrillError((problem,))
     try:
         text = data.decode()
+    except UnicodeDecodeError as error:
+        raise DrillError((f"{name}: is not UTF-8 text: {error.reason}",)) from error
+    try:
         parsed = tomllib.loads(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DrillError((f"{name}: is not TOML: {error}",)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise DrillError((not_toml(name, text, error),)) from error
     try:
         document = Document.model_validate(parsed)
     except ValidationError as error:
         raise DrillError(report(name, text, misfits(Document, error))) from error
     if mistakes := list(_mistakes(document)):
         raise DrillError(report(name, text, mistakes))
-    return Drill(name, document, canonical.digest(canonical.encode(parsed)))
+    try:
+        return Drill(name, document, canonical.digest(canonical.encode(parsed)))
+    except InputError as error:
+        raise DrillError((f"{name}:1: {error}",)) from error
 
 
 def parse_wait(text: str) -> tuple[str, timedelta]:
@@ -298,13 +319,24 @@ def references(value: Any) -> Iterator[tuple[str, str | None]]:
 
 
 def fill(text: str, known: Mapping[str, str]) -> str:
-    """`text` with each `{name.field}` replaced by what was saved under it."""
-    return _REFERENCE.sub(lambda found: known[found[0][1:-1]], text)
+    """`text` with each `{name.field}` replaced by what was saved under it.
+
+    Raises:
+        InputError: the step that would have saved it was not reached.
+    """
+
+    def saved(found: re.Match[str]) -> str:
+        name = found[0][1:-1]
+        if name not in known:
+            raise InputError(f"{found[0]} was not saved: its step was not reached")
+        return known[name]
+
+    return _REFERENCE.sub(saved, text)
 
 
 def _mistakes(document: Document) -> Iterator[tuple[Place, str]]:
     """References that nothing answers, and times that can't be."""
-    saved: set[str] = set()
+    saved: dict[str, tuple[str, ...]] = {}
     for table in ("setup", "step", "cleanup"):
         for index, step in enumerate(getattr(document, table)):
             place: Place = (table, index)
@@ -319,10 +351,13 @@ def _mistakes(document: Document) -> Iterator[tuple[Place, str]]:
                 except InputError as error:
                     yield (*place, "advance_to"), str(error)
             if step.save is not None:
-                saved.add(step.save)
+                reads = step.do in {"may", "context"}
+                saved[step.save] = ("success",) if reads else RESULT_FIELDS
 
 
-def _reference(name: str, part: str | None, saved: set[str], place: Place) -> Iterator[Any]:
+def _reference(
+    name: str, part: str | None, saved: Mapping[str, tuple[str, ...]], place: Place
+) -> Iterator[tuple[Place, str]]:
     if part is None:
         if name not in {"marker", "date"}:
             yield (
@@ -333,6 +368,6 @@ def _reference(name: str, part: str | None, saved: set[str], place: Place) -> It
         known = tuple(sorted(saved))
         near = did_you_mean(name, known)
         yield place, f"nothing was saved as {name!r} before this step{near}: save it there first"
-    elif part not in RESULT_FIELDS:
-        near = did_you_mean(part, RESULT_FIELDS)
-        yield place, f"a result has no {part!r}{near}: it has {', '.join(RESULT_FIELDS)}"
+    elif part not in saved[name]:
+        near = did_you_mean(part, saved[name])
+        yield place, f"that result has no {part!r}{near}: it has {', '.join(saved[name])}"

@@ -21,7 +21,7 @@ from vmstate import canonical
 from vmstate.authority import Authority
 from vmstate.clock import VirtualClock
 from vmstate.constitution.law import Constitution
-from vmstate.drills.drill import IDLE, Drill, Expectation, Step, Value, fill, parse_wait
+from vmstate.drills.drill import IDLE, Denial, Drill, Expectation, Step, Value, fill, parse_wait
 from vmstate.drills.expect import (
     Difference,
     compare_denial,
@@ -31,10 +31,11 @@ from vmstate.drills.expect import (
 )
 from vmstate.drills.stand_ins import StandIns
 from vmstate.drills.verbs import VERBS, Stage, budgets_of, read_context
-from vmstate.errors import InputError, VmstateError
+from vmstate.errors import InputError, UnknownPrincipal, VmstateError
 from vmstate.expiry import VirtualExpiry
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.receipt import Receipt
+from vmstate.treasury.budget import Budget
 
 SET_BY = "vmstate drill run"
 PASS, FAIL, BLOCKED, ERROR = "pass", "fail", "blocked", "error"
@@ -42,12 +43,17 @@ PASS, FAIL, BLOCKED, ERROR = "pass", "fail", "blocked", "error"
 
 @dataclass(frozen=True, slots=True)
 class StepRun:
-    """One step as it went: the receipts it left, and how it differs from what was expected."""
+    """One step as it went: the receipts it left, and how it differs from what was expected.
+
+    `step` is what the drill says, `result` what its caller got back.
+    """
 
     name: str
     at: datetime
     receipts: tuple[Receipt, ...]
     differences: tuple[Difference, ...]
+    step: Step
+    result: Mapping[str, Value]
 
     @property
     def passed(self) -> bool:
@@ -55,8 +61,29 @@ class StepRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What a drill's ledger says of itself once all is over: its tables, not its receipts.
+
+    `note` is its last signed checkpoint, `verifier` the key that it is to be verified with,
+    `scrolls` the size and root of each scroll, `next_deadline` what its scheduler still waits for.
+    """
+
+    origin: str
+    verifier: str
+    note: str
+    scrolls: Mapping[str, tuple[int, str]]
+    open_leases: int
+    next_deadline: datetime | None
+    budgets: tuple[Budget, ...]
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DrillRun:
-    """A drill as it went. `root` is its ledger's tree root: the same whenever it runs the same."""
+    """A drill as it went. `root` is its ledger's tree root: the same whenever it runs the same.
+
+    `aftermath` is None where there is no ledger to ask: the drill was blocked, or broke off.
+    """
 
     drill: Drill
     verdict: str
@@ -66,6 +93,7 @@ class DrillRun:
     virtual_for: timedelta
     wall_for: timedelta
     reason: str = ""
+    aftermath: Aftermath | None = None
 
 
 class _Stopped(Exception):  # noqa: N818 -- not an error of the engine
@@ -102,18 +130,21 @@ def run_drill(drill: Drill, constitution: Constitution, *, keep: Path | None = N
     try:
         with _stage(drill, constitution, keep, began) as stage:
             reason = _perform(stage, steps)
-            receipts, root = _read_out(stage)
-            findings = audit_ledger(stage.authority.ledger).findings
+            receipts, root, aftermath = _read_out(stage)
             passed_for = stage.now - drill.start
     except VmstateError as error:
         wall_for = timedelta(seconds=time.monotonic() - began)
         return DrillRun(drill, ERROR, tuple(steps), (), "", timedelta(), wall_for, str(error))
     wall_for = timedelta(seconds=time.monotonic() - began)
+    findings = aftermath.findings
     if findings and not reason:
         reason = f"audit: {findings[0]}"
     broken = bool(findings) or any(not step.passed for step in steps)
-    verdict = ERROR if reason and not findings else FAIL if broken else PASS
-    return DrillRun(drill, verdict, tuple(steps), receipts, root, passed_for, wall_for, reason)
+    # A step that was not as expected is a fail, whatever broke off after it.
+    verdict = FAIL if broken else ERROR if reason else PASS
+    return DrillRun(
+        drill, verdict, tuple(steps), receipts, root, passed_for, wall_for, reason, aftermath
+    )
 
 
 @contextmanager
@@ -151,19 +182,31 @@ def _stage(
 
 
 def _perform(stage: Stage, steps: list[StepRun]) -> str:
-    """Set-up, steps, clean-up; returns why it stopped early, or nothing."""
+    """Set-up, steps, clean-up; returns why it stopped early, or nothing.
+
+    Clean-up always runs, each of its steps whatever the one before it came to, and last of all the
+    end of drill mode, which no drill can forget.
+    """
     document = stage.drill.document
+    reason = ""
+    for step in (*document.setup, *document.step):
+        if reason := _try_step(stage, step, steps):
+            break
+    for step in document.cleanup:
+        failed = _try_step(stage, step, steps)
+        reason = reason or failed
+    _leave_nothing(stage)
+    return reason
+
+
+def _try_step(stage: Stage, step: Step, steps: list[StepRun]) -> str:
+    """Run one step; returns why it could not be run to its end, or nothing."""
     try:
-        for number, step in enumerate((*document.setup, *document.step), 1):
-            steps.append(_run_step(stage, step, number))
+        steps.append(_run_step(stage, step, len(steps) + 1))
     except _Stopped as stopped:
         return str(stopped)
     except VmstateError as error:
         return f"step {len(steps) + 1}: {error}"
-    finally:
-        for number, step in enumerate(document.cleanup, len(steps) + 1):
-            steps.append(_run_step(stage, step, number))
-        _leave_nothing(stage)
     return ""
 
 
@@ -173,13 +216,13 @@ def _run_step(stage: Stage, step: Step, number: int) -> StepRun:
         raise _Stopped(f"step {number}: the drill took longer than its limit of {limit}")
     before = _size(stage)
     leases = _leases(stage)
-    profiles = {name: stage.authority.standing(name).profile for name in _principals(stage)}
+    profiles = {name: _profile(stage, name) for name in _principals(stage)}
     answer: Receipt | None = None
     result: dict[str, Value] = {}
     budgets = budgets_of(stage)
     if step.do == "may":
         who = step.as_ or stage.principal
-        result = {"success": stage.authority.may(who, step.with_.what or "")}
+        result = {"success": stage.authority.may(who, fill(step.with_.what or "", stage.saved))}
     elif step.do == "context":
         result = read_context(stage)
     elif step.do is not None:
@@ -199,9 +242,9 @@ def _run_step(stage: Stage, step: Step, number: int) -> StepRun:
     if "budgets" in step.expect.unchanged and budgets_of(stage) != budgets:
         found.append(Difference("budgets", "unchanged", "changed"))
     if "profiles" in step.expect.unchanged:
-        now = {name: stage.authority.standing(name).profile for name in profiles}
+        now = {name: _profile(stage, name) for name in profiles}
         found += compare_fields("profile of", profiles, now)
-    return StepRun(step.name or _title(step), stage.now, receipts, tuple(found))
+    return StepRun(step.name or _title(step), stage.now, receipts, tuple(found), step, result)
 
 
 def _title(step: Step) -> str:
@@ -219,7 +262,9 @@ def _compare(
 ) -> Iterator[Difference]:
     yield from compare_fields("result", _filled(stage, expect.result), result)
     if expect.denied is not None and answer is not None:
-        yield from compare_denial(expect.denied, answer)
+        said = expect.denied.model_dump(exclude_none=True)
+        filled = {name: fill(text, stage.saved) for name, text in said.items()}
+        yield from compare_denial(Denial(**filled), answer)
     elif expect.denied is not None:
         yield Difference("outcome", "denied", "nothing was asked")
     elif answer is not None and not answer.granted and "success" not in expect.result:
@@ -228,7 +273,7 @@ def _compare(
         wanted = tuple(_filled(stage, fields) for fields in expect.receipts)
         yield from compare_receipts(wanted, receipts)
     for name, profile in expect.profile.items():
-        held = stage.authority.standing(name).profile
+        held = _profile(stage, name)
         if held != profile:
             yield Difference(f"profile of {name}", profile, held)
     if expect.active is not None:
@@ -287,6 +332,14 @@ def _leave_nothing(stage: Stage) -> None:
     stage.authority.drill_mode(on=False, set_by=SET_BY)
 
 
+def _profile(stage: Stage, name: str) -> str:
+    """The profile that `name` holds; nobody's name holds none."""
+    try:
+        return stage.authority.standing(name).profile
+    except UnknownPrincipal:
+        return "unknown"
+
+
 def _principals(stage: Stage) -> tuple[str, ...]:
     steps = (*stage.drill.document.setup, *stage.drill.document.step)
     return tuple(sorted({stage.principal, *(step.as_ for step in steps if step.as_)}))
@@ -302,6 +355,19 @@ def _size(stage: Stage) -> int:
         return snapshot.head().tree.size
 
 
-def _read_out(stage: Stage) -> tuple[tuple[Receipt, ...], str]:
-    with stage.authority.ledger.read() as snapshot:
-        return tuple(snapshot.receipts()), f"sha256:{snapshot.head().tree.root().hex()}"
+def _read_out(stage: Stage) -> tuple[tuple[Receipt, ...], str, Aftermath]:
+    ledger = stage.authority.ledger
+    findings = tuple(str(finding) for finding in audit_ledger(ledger).findings)
+    with ledger.read() as snapshot:
+        head = snapshot.head()
+        aftermath = Aftermath(
+            origin=ledger.origin,
+            verifier=str(ledger.verifier),
+            note=head.note,
+            scrolls=snapshot.scrolls(),
+            open_leases=sum(1 for _ in snapshot.open_leases()),
+            next_deadline=stage.expiry.next_deadline(),
+            budgets=snapshot.budgets(),
+            findings=findings,
+        )
+        return tuple(snapshot.receipts()), f"sha256:{head.tree.root().hex()}", aftermath

@@ -55,13 +55,6 @@ class Lease:
     def expires_at(self) -> datetime:
         return self.deadline.wall
 
-    def left(self, now: Moment) -> timedelta:
-        """How long it still lasts by the hand that ends it first; none or less if it is over."""
-        by_wall = self.deadline.wall - now.wall
-        if self.deadline.boot_id != now.boot_id:
-            return by_wall
-        return min(by_wall, timedelta(microseconds=self.deadline.boot_us - now.boot_us))
-
 
 def lease_id(seq: int) -> str:
     """The id of the lease that receipt `seq` granted."""
@@ -76,6 +69,7 @@ class Overdue:
     ending: str
     below: str
     due: datetime
+    late_for: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +93,10 @@ class LeaseStack:
             held.append(lease)
         return tuple(held)
 
+    def left(self, lease: Lease, now: Moment) -> timedelta:
+        """How long `lease` still lasts; none or less if it is over."""
+        return self.watermark.left(lease.deadline, now)
+
     def profile(self, now: Moment) -> str:
         """The profile held at `now`."""
         standing = self.standing(now)
@@ -111,10 +109,10 @@ class LeaseStack:
             lease = self.leases[depth]
             below = self.leases[depth - 1].profile if depth else self.baseline
             ending = self._ending_of(lease, now)
-            due = lease.expires_at
+            due, late_for = lease.expires_at, -self.left(lease, now)
             if ending == DRILL_ENDED and self.closes is not None:
-                due = self.closes.wall
-            yield Overdue(lease, ending, below, due)
+                due, late_for = self.closes.wall, now.wall - self.closes.wall
+            yield Overdue(lease, ending, below, due, max(late_for, timedelta()))
 
     def after_end(self, lease: Lease) -> "LeaseStack":
         """The stack without `lease`."""
@@ -129,13 +127,14 @@ class LeaseStack:
     def _is_over(self, lease: Lease, now: Moment) -> bool:
         voided = self.watermark.voids(lease.seq, lease.granted.boot_id, now)
         closed = self.closes is not None and passed(self.closes, now)
-        return voided or closed or lease.left(now) <= timedelta()
+        return voided or closed or self.left(lease, now) <= timedelta()
 
     def _ending_of(self, lease: Lease, now: Moment) -> str:
-        if lease.left(now) <= timedelta():
-            return EXPIRED
-        if self.closes is not None and passed(self.closes, now):
+        closed = self.closes is not None and passed(self.closes, now)
+        if closed and self.closes is not None and self.closes.wall < lease.expires_at:
             return DRILL_ENDED
+        if self.left(lease, now) <= timedelta():
+            return EXPIRED
         if self._is_over(lease, now):
             return CLOCK_REGRESSION
         return PARENT_ENDED

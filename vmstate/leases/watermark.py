@@ -12,7 +12,7 @@ The present moment is never pulled forward to a time once seen: a bogus future m
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from vmstate.clock import Moment, duration_us, to_us
+from vmstate.clock import Moment, duration_us, from_us, to_us
 
 BEHIND_FOR = timedelta(seconds=1)  # a real-time clock kept by a battery has whole seconds
 STEP_US = 2_000_000  # a time server slews what is less, on both hands alike
@@ -34,9 +34,12 @@ class Watermark:
 
     Leases whose grant has a `seq` below `voided_below` ended, unless granted in `voided_except`.
     `held_until` is the wall time before which nothing is granted, `recovered` when that was lifted.
+    `ahead_us` is how far, in microseconds, the wall was ahead of the boot hand at most, in the boot
+    of `newest`: deadlines of earlier boots have passed once any wall seen in this one has.
     """
 
     newest: Moment | None = None
+    ahead_us: int = 0
     voided_below: int = 0
     voided_except: str = ""
     held_until: datetime | None = None
@@ -58,11 +61,26 @@ class Watermark:
 
     def refuses_grants(self, now: Moment) -> datetime | None:
         """The wall time that must pass before anything is granted, or None."""
+        until = [] if self.held_until is None else [self.held_until]
         if self.is_behind(now) and self.newest is not None:
-            return self.newest.wall
-        if self.held_until is not None and now.wall < self.held_until:
-            return self.held_until
-        return None
+            until.append(self.newest.wall)
+        return max((one for one in until if now.wall < one), default=None)
+
+    def latest_wall(self, now: Moment) -> datetime:
+        """The latest that the wall can be said to have reached in this boot."""
+        if self.newest is None or self.newest.boot_id != now.boot_id:
+            return now.wall
+        return max(now.wall, from_us(self.ahead_us + now.boot_us))
+
+    def left(self, deadline: Moment, now: Moment) -> timedelta:
+        """How long until `deadline` by the hand that reaches it first; none or less once passed.
+
+        A deadline of another boot has its wall hand only, so that hand is not let go back.
+        """
+        if deadline.boot_id != now.boot_id:
+            return deadline.wall - self.latest_wall(now)
+        by_boot = timedelta(microseconds=deadline.boot_us - now.boot_us)
+        return min(deadline.wall - now.wall, by_boot)
 
     def step_us(self, now: Moment) -> int | None:
         """How far the wall was stepped since the newest receipt, if it was; else None."""
@@ -88,7 +106,10 @@ class Watermark:
 
     def after_receipt(self, now: Moment) -> "Watermark":
         """The mark once something was written at `now`."""
-        return replace(self, newest=now)
+        ahead_us = to_us(now.wall) - now.boot_us
+        if self.newest is not None and self.newest.boot_id == now.boot_id:
+            ahead_us = max(ahead_us, self.ahead_us)
+        return replace(self, newest=now, ahead_us=ahead_us)
 
     def since(self, then: Moment, now: Moment) -> timedelta:
         """`elapsed`, for waits: a `then` from a bogus future counts from the recovery after it."""

@@ -32,11 +32,11 @@ class Bundle:
 
     @property
     def note(self) -> str:
-        return self._read(CHECKPOINT).decode()
+        return self._text(CHECKPOINT)
 
     @property
     def verifier(self) -> str:
-        return self._read(VERIFIER).decode().rstrip("\n")
+        return self._text(VERIFIER).removesuffix("\n")
 
     @property
     def toml(self) -> bytes:
@@ -51,6 +51,10 @@ class Bundle:
                     raise TamperError(f"{RECEIPTS}: line {number + 1} is cut off or too long")
                 number += 1
                 yield line[:-1]
+
+    def _text(self, name: str) -> str:
+        # What is no text is no checkpoint and no key either, which is for their readers to say.
+        return self._read(name).decode(errors="replace")
 
     def _read(self, name: str) -> bytes:
         return self._find(name).read_bytes()

@@ -28,7 +28,7 @@ from vmstate.signing import KEY_BYTES, PrivateKey, PublicKey
 _ED25519 = b"\x01"
 _KEY_ID_BYTES = 4
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
-_ORIGIN = re.compile(r"[^\s+]+")
+_NAME = re.compile(r"[^\s+\x00-\x1f\x7f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Checkpoint:
     def parse(cls, text: str) -> "Checkpoint":
         """Read the body of a note; raises TamperError for anything but its one spelling."""
         match text.split("\n"):
-            case [origin, size, root, ""] if _ORIGIN.fullmatch(origin) and _SIZE.fullmatch(size):
+            case [origin, size, root, ""] if _NAME.fullmatch(origin) and _SIZE.fullmatch(size):
                 checkpoint = cls(origin, int(size), _decode(root))
                 if len(checkpoint.root) == HASH_BYTES and checkpoint.text() == text:
                     return checkpoint
@@ -80,7 +80,7 @@ class VerifierKey:
     def parse(cls, text: str) -> "VerifierKey":
         """Read one line; raises TamperError for anything but its one spelling."""
         match text.split("+", 2):
-            case [name, _, encoded]:
+            case [name, _, encoded] if _NAME.fullmatch(name):
                 raw = _decode(encoded)
                 if raw[:1] == _ED25519 and len(raw) == 1 + KEY_BYTES:
                     key = cls(name, PublicKey(raw[1:]))
@@ -111,21 +111,31 @@ def open_checkpoint(note: str, key: VerifierKey) -> Checkpoint:
     text += "\n"
     if not blank or not signatures.endswith("\n"):
         raise TamperError("malformed note: text, an empty line, signatures")
-    for line in signatures[:-1].split("\n"):
-        match line.split(" "):
-            case ["\u2014", name, encoded]:
-                raw = _decode(encoded)
-                if name == key.name and raw[:_KEY_ID_BYTES] == key.key_id:
-                    if not key.public.verifies(raw[_KEY_ID_BYTES:], text.encode()):
-                        raise TamperError(f"the signature of {name} does not verify")
-                    return Checkpoint.parse(text)
-            case _:
-                raise TamperError("malformed note: a signature line is '\u2014 name base64'")
-    raise TamperError(f"the note has no signature by {key.name} with key {key.key_id.hex()}")
+    ours = [raw for name, raw in map(_signature, signatures[:-1].split("\n")) if name == key.name]
+    ours = [raw[_KEY_ID_BYTES:] for raw in ours if raw[:_KEY_ID_BYTES] == key.key_id]
+    if not ours:
+        raise TamperError(f"the note has no signature by {key.name} with key {key.key_id.hex()}")
+    if not all(key.public.verifies(signature, text.encode()) for signature in ours):
+        raise TamperError(f"the signature of {key.name} does not verify")
+    return Checkpoint.parse(text)
+
+
+def _signature(line: str) -> tuple[str, bytes]:
+    """The name and the bytes of a signature line, whoever signed."""
+    match line.split(" "):
+        case ["\u2014", name, encoded] if _NAME.fullmatch(name):
+            raw = _decode(encoded)
+            if len(raw) >= _KEY_ID_BYTES:
+                return name, raw
+        case _:
+            pass
+    raise TamperError("malformed note: a signature line is '\u2014 name base64'")
 
 
 def _decode(text: str) -> bytes:
+    """The bytes of base64 in its one spelling; nothing for any other."""
     try:
-        return base64.b64decode(text, validate=True)
+        raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return b""
+    return raw if base64.b64encode(raw).decode() == text else b""

@@ -42,6 +42,7 @@ SCROLL_OF = {
     "clock_anomaly": "guardian",
     "recovery": "guardian",
 }
+VERSION = 1
 KEYS = frozenset(
     (
         "v",
@@ -66,6 +67,30 @@ KEYS = frozenset(
         "node",
     )
 )
+
+
+TABLES = {
+    "who": frozenset(("actor", "principal", "proof")),
+    "what": frozenset(
+        (
+            "lease",
+            "parent",
+            "trigger",
+            "ending",
+            "from",
+            "to",
+            "expires_at",
+            "ttl_requested_us",
+            "clipped_by",
+            "act",
+            "result",
+            "ended_via",
+            "setup",
+            "detail",
+        )
+    ),
+    "authority": frozenset(("constitution", "rule", "facts", "unmet", "approvals", "attestations")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +126,12 @@ class Receipt:
             fields = canonical.decode(body)
         except InputError as error:
             raise TamperError(f"not a canonical receipt: {error}") from error
-        if not isinstance(fields, dict) or frozenset(fields) != KEYS or fields["v"] != 1:
+        if not isinstance(fields, dict) or frozenset(fields) != KEYS or fields["v"] is not VERSION:
             raise TamperError("not a receipt of version 1: it has other keys")
+        for table, keys in TABLES.items():
+            inner = fields[table]
+            if not isinstance(inner, dict) or frozenset(inner) != keys:
+                raise TamperError(f"not a receipt of version 1: {table!r} has other keys")
         receipt = cls(body)
         receipt.__dict__["fields"] = fields
         return receipt
@@ -196,7 +225,7 @@ def write_receipt(entry: Entry, at: datetime, place: Place) -> Receipt:
     """
     virtual = place.drill is not None
     fields: dict[str, Json] = {
-        "v": 1,
+        "v": VERSION,
         "seq": place.seq,
         "scroll": place.scroll,
         "scroll_seq": place.scroll_seq,

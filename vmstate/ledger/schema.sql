@@ -34,6 +34,9 @@ CREATE INDEX receipt_of_lease ON receipt (lease_seq, seq) WHERE lease_seq IS NOT
 CREATE INDEX receipt_denied ON receipt (seq) WHERE outcome = 'denied';
 
 -- Against accidents; against an attacker there are the tree and its signed head.
+CREATE TRIGGER receipt_is_new BEFORE INSERT ON receipt
+WHEN EXISTS (SELECT 1 FROM receipt WHERE seq = NEW.seq)
+BEGIN SELECT RAISE(ABORT, 'a receipt is never replaced'); END;
 CREATE TRIGGER receipt_is_final BEFORE UPDATE ON receipt
 BEGIN SELECT RAISE(ABORT, 'a receipt never changes'); END;
 CREATE TRIGGER receipt_stays BEFORE DELETE ON receipt
@@ -48,6 +51,7 @@ CREATE TABLE head (
     newest_us       INTEGER NOT NULL,
     newest_boot     TEXT NOT NULL,
     newest_boot_us  INTEGER NOT NULL,
+    ahead_us        INTEGER NOT NULL,
     voided_below    INTEGER NOT NULL,
     voided_except   TEXT NOT NULL,
     held_until_us   INTEGER,

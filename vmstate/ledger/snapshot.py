@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from vmstate.clock import Moment, from_us, to_us
 from vmstate.constitution.document import SCROLLS
 from vmstate.decisions.decision import DrillState, State
-from vmstate.errors import LedgerNotFound
+from vmstate.errors import LedgerNotFound, TamperError
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
 from vmstate.leases.watermark import Watermark, passed
 from vmstate.ledger.merkle import Tree
@@ -19,6 +19,7 @@ from vmstate.ledger.receipt import Receipt, spell_leaf
 from vmstate.treasury.budget import Budget
 
 RECORD_LEASES = 64  # of one profile: its cool-down keeps more from falling into one hold
+LATEST_US = 253_402_300_800_000_000  # the year 10000, which no calendar of ours can spell
 PAGE = 1_000  # receipts fetched at a time
 
 _LEASE = """seq, principal, profile, rule, trigger, parent_seq,
@@ -31,22 +32,30 @@ _EVERY_LEASE = f"SELECT {_LEASE} FROM lease WHERE seq > ? ORDER BY seq LIMIT ?"
 _RECORD = f"""SELECT {_LEASE} FROM lease WHERE principal = ? AND profile = ?
     ORDER BY seq DESC LIMIT ?"""
 _ONE_LEASE = f"SELECT {_LEASE} FROM lease WHERE seq = ?"
-_HEAD = """SELECT size, peaks, note, newest_us, newest_boot, newest_boot_us, voided_below,
-    voided_except, held_until_us, recovered_us, recovered_boot, recovered_boot_us FROM head"""
-# First what the wall ended, then what the boot hand ended, then what a clock in the past voided.
-_DUE = """SELECT principal, seq, deadline_us FROM (
-    SELECT * FROM (SELECT principal, seq, deadline_us FROM lease
+_HEAD = """SELECT size, peaks, note, newest_us, newest_boot, newest_boot_us, ahead_us,
+    voided_below, voided_except, held_until_us, recovered_us, recovered_boot, recovered_boot_us
+    FROM head"""
+# What the wall ended, what the boot hand ended, what an earlier wall of this boot ended of earlier
+# boots, and what a clock in the past voided.
+_DUE = """SELECT principal, seq, deadline_us, deadline_boot, deadline_boot_us FROM (
+    SELECT * FROM (SELECT * FROM lease
         WHERE ended_us IS NULL AND deadline_us <= :wall ORDER BY deadline_us, seq DESC LIMIT :n)
-    UNION SELECT * FROM (SELECT principal, seq, deadline_us FROM lease
+    UNION SELECT * FROM (SELECT * FROM lease
         WHERE ended_us IS NULL AND deadline_boot = :boot AND deadline_boot_us <= :boot_us
         ORDER BY deadline_boot_us LIMIT :n)
-    UNION SELECT * FROM (SELECT principal, seq, deadline_us FROM lease
+    UNION SELECT * FROM (SELECT * FROM lease
+        WHERE :latest > :wall AND ended_us IS NULL AND deadline_us <= :latest
+        AND deadline_boot <> :boot ORDER BY deadline_us LIMIT :n)
+    UNION SELECT * FROM (SELECT * FROM lease
         WHERE :void AND ended_us IS NULL AND seq < :below
         AND (granted_boot < :keep OR granted_boot > :keep) LIMIT :n))
     ORDER BY deadline_us, seq DESC LIMIT :n"""
-_NEXT_BY_WALL = "SELECT min(deadline_us) FROM lease WHERE ended_us IS NULL"
+_NEXT_BY_WALL = """SELECT min(deadline_us) FROM lease
+    WHERE ended_us IS NULL AND deadline_us > ? AND deadline_us < ?"""
 _NEXT_BY_BOOT = """SELECT min(deadline_boot_us) FROM lease
-    WHERE ended_us IS NULL AND deadline_boot = ?"""
+    WHERE ended_us IS NULL AND deadline_boot = ? AND deadline_boot_us > ?"""
+_NEXT_OF_OTHER_BOOTS = """SELECT min(deadline_us) FROM lease
+    WHERE ended_us IS NULL AND deadline_boot <> ? AND deadline_us > ? AND deadline_us < ?"""
 _BUDGET = "SELECT id, name, unit, allocated, spent, seq FROM budget"
 _RECEIPT = "SELECT body FROM receipt WHERE seq = ?"
 _RECEIPTS = "SELECT seq, body FROM receipt WHERE seq > :after {filters} ORDER BY seq LIMIT :n"
@@ -71,11 +80,12 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An open lease whose end is owed, or the next whose end will be."""
+    """An open lease that is over, and whose end is owed. `late_for` counts by either hand."""
 
     principal: str
     lease: str
     expires_at: datetime
+    late_for: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +105,24 @@ class Snapshot:
         self._is_drill = is_drill
 
     def head(self) -> Head:
-        row = next(self._db.execute(_HEAD))
-        newest = Moment(from_us(row[3]), row[4], row[5]) if row[0] else None
-        held_until = None if row[8] is None else from_us(row[8])
-        recovered = None if row[9] is None else Moment(from_us(row[9]), row[10], row[11])
-        mark = Watermark(newest, row[6], row[7], held_until, recovered)
-        return Head(Tree.from_bytes(row[0], row[1]), row[2], mark)
+        row = next(self._db.execute(_HEAD), None)
+        if row is None:
+            raise TamperError("the ledger has no head: run vmstate audit")
+        try:
+            newest = Moment(from_us(row[3]), row[4], row[5]) if row[0] else None
+            held_until = None if row[9] is None else from_us(row[9])
+            recovered = None if row[10] is None else Moment(from_us(row[10]), row[11], row[12])
+            mark = Watermark(newest, row[6], row[7], row[8], held_until, recovered)
+            return Head(Tree.from_bytes(row[0], row[1]), row[2], mark)
+        except (ValueError, OverflowError, TypeError) as error:
+            raise TamperError(f"the ledger's head is damaged: {error}") from error
 
     def stack(self, principal: str, baseline: str) -> LeaseStack:
         """The open leases of `principal`, as last recorded."""
         rows = self._db.execute(_OPEN_LEASES, (principal,))
         drill = self.drill()
         closes = drill.until if drill is not None else None
-        return LeaseStack(baseline, self.head().watermark, tuple(map(_lease, rows)), closes)
+        return LeaseStack(baseline, self.head().watermark, _readable(rows), closes)
 
     def drill(self) -> DrillState | None:
         """The mode of this ledger if it is a drill's."""
@@ -130,10 +145,11 @@ class Snapshot:
         """All that bears on a decision about `principal`; the rest are ids of what is handed in."""
         stack = self.stack(principal, scope.baseline)
         record = tuple(
-            _lease(row)
+            lease
             for name in scope.family
             for profile in scope.timed
             for row in self._db.execute(_RECORD, (name, profile, RECORD_LEASES))
+            if (lease := _read_lease(row)) is not None
         )
         named = {one: found for one in budgets if (found := self.budget(one)) is not None}
         allocated = next(self._db.execute("SELECT total(allocated) FROM budget"))[0]
@@ -166,28 +182,32 @@ class Snapshot:
         """The lease with this id, open or ended; None if there never was one."""
         seq = lease_seq(lease)
         row = next(self._db.execute(_ONE_LEASE, (seq,)), None) if seq is not None else None
-        return None if row is None else _lease(row)
+        return None if row is None else _read_lease(row)
 
     def open_leases(self) -> Iterator[Lease]:
         """Every lease without a recorded end, in the order of their grants."""
-        return self._paged(_ALL_OPEN_LEASES)
+        return (lease for _, lease in self._paged(_ALL_OPEN_LEASES) if lease is not None)
 
     def leases(self) -> Iterator[Lease]:
         """Every lease there ever was, in the order of their grants."""
-        return self._paged(_EVERY_LEASE)
+        return (lease for _, lease in self._paged(_EVERY_LEASE) if lease is not None)
+
+    def lease_rows(self) -> Iterator[int]:
+        """The number of every row of the table of leases, whether it can be read or not."""
+        return (row[0] for row in self._db.execute("SELECT seq FROM lease ORDER BY seq"))
 
     def due(self, now: Moment, limit: int) -> tuple[Due, ...]:
         """Open leases that are over at `now`, the first deadline first, at most `limit`."""
         if (drill := self.drill()) and drill.until is not None and passed(drill.until, now):
-            open_leases = (
-                lease for _, lease in zip(range(limit), self.open_leases(), strict=False)
-            )
-            return tuple(Due(one.principal, one.id, one.expires_at) for one in open_leases)
+            late_for, until = max(timedelta(), now.wall - drill.until.wall), drill.until.wall
+            some = zip(range(limit), self.open_leases(), strict=False)
+            return tuple(Due(one.principal, one.id, until, late_for) for _, one in some)
         mark = self.head().watermark
         behind = mark.is_behind(now)
         below = self.head().tree.size if behind else mark.voided_below
         values = {
             "wall": to_us(now.wall),
+            "latest": to_us(mark.latest_wall(now)),
             "boot": now.boot_id,
             "boot_us": now.boot_us,
             "void": int(below > 0),
@@ -195,23 +215,34 @@ class Snapshot:
             "keep": now.boot_id if behind else mark.voided_except,
             "n": limit,
         }
-        return tuple(
-            Due(principal, lease_id(seq), from_us(us))
-            for principal, seq, us in self._db.execute(_DUE, values)
-        )
+        found = []
+        for principal, seq, us, boot, boot_us in self._db.execute(_DUE, values):
+            if 0 <= us < LATEST_US:
+                deadline = Moment(from_us(us), boot, boot_us)
+                late_for = max(timedelta(), -mark.left(deadline, now))
+                found.append(Due(principal, lease_id(seq), deadline.wall, late_for))
+        return tuple(found)
 
     def next_deadline(self, now: Moment) -> datetime | None:
-        """When, on the wall as it reads at `now`, the next open lease is over; None if none is."""
-        by_wall = next(self._db.execute(_NEXT_BY_WALL))[0]
-        by_boot = next(self._db.execute(_NEXT_BY_BOOT, (now.boot_id,)))[0]
+        """When, on the wall as it reads at `now`, the next open lease that is not over yet will be.
+
+        None if there is none; what is over already is `due`.
+        """
+        mark, wall_us = self.head().watermark, to_us(now.wall)
+        latest = mark.latest_wall(now)
+        by_wall = next(self._db.execute(_NEXT_BY_WALL, (wall_us, LATEST_US)))[0]
+        by_boot = next(self._db.execute(_NEXT_BY_BOOT, (now.boot_id, now.boot_us)))[0]
         ends = [] if by_wall is None else [from_us(by_wall)]
         if by_boot is not None:
-            ends.append(now.wall + timedelta(microseconds=by_boot - now.boot_us))
+            left_us = min(by_boot - now.boot_us, LATEST_US - wall_us)
+            ends.append(now.wall + timedelta(microseconds=left_us))
+        if latest > now.wall:
+            values = (now.boot_id, to_us(latest), LATEST_US)
+            by_latest = next(self._db.execute(_NEXT_OF_OTHER_BOOTS, values))[0]
+            ends += [] if by_latest is None else [now.wall + (from_us(by_latest) - latest)]
         drill = self.drill()
-        if ends and drill is not None and drill.until is not None:
+        if ends and drill is not None and drill.until is not None and now.wall < drill.until.wall:
             ends.append(drill.until.wall)
-        if ends and (over := self.due(now, 1)):
-            ends.append(min(over[0].expires_at, now.wall))
         return min(ends, default=None)
 
     def receipt(self, seq: int) -> Receipt:
@@ -253,8 +284,16 @@ class Snapshot:
     def constitution(self) -> tuple[str, bytes, bytes]:
         """Digest, canonical bytes and TOML of the law in force."""
         query = "SELECT digest, canonical, toml FROM constitution ORDER BY seq DESC LIMIT 1"
-        digest, canonical, toml = next(self._db.execute(query))
+        row = next(self._db.execute(query), None)
+        if row is None:
+            raise TamperError("the ledger has no constitution: run vmstate audit")
+        digest, canonical, toml = row
         return digest, canonical, toml
+
+    def laws(self) -> tuple[tuple[int, str], ...]:
+        """Every constitution's receipt and digest."""
+        rows = self._db.execute("SELECT seq, digest FROM constitution ORDER BY seq")
+        return tuple((seq, digest) for seq, digest in rows)
 
     def statements(self) -> Iterator[tuple[str, int]]:
         """The ids of used statements and the receipts that rest on them."""
@@ -285,11 +324,11 @@ class Snapshot:
         """The leaf hash of receipt `seq`."""
         return bytes(next(self._db.execute("SELECT leaf FROM receipt WHERE seq = ?", (seq,)))[0])
 
-    def _paged(self, query: str) -> Iterator[Lease]:
+    def _paged(self, query: str) -> Iterator[tuple[int, Lease | None]]:
         after = -1
         while rows := list(self._db.execute(query, (after, PAGE))):
             for row in rows:
-                yield _lease(row)
+                yield row[0], _read_lease(row)
             after = rows[-1][0]
 
 
@@ -299,6 +338,25 @@ def lease_seq(lease: str) -> int | None:
     if lease == number or not number.isascii() or not number.isdigit() or len(number) > 18:  # noqa: PLR2004 -- SQLite's integers
         return None
     return int(number) if lease_id(int(number)) == lease else None
+
+
+def _readable(rows: Iterable[tuple[Any, ...]]) -> tuple[Lease, ...]:
+    """The leases below the first row that can't be read: it is denied, and what stands on it."""
+    leases = []
+    for row in rows:
+        lease = _read_lease(row)
+        if lease is None:
+            break
+        leases.append(lease)
+    return tuple(leases)
+
+
+def _read_lease(row: tuple[Any, ...]) -> Lease | None:
+    """The lease in a row, or None if somebody wrote what is no lease; audit names the row."""
+    try:
+        return _lease(row)
+    except (OverflowError, TypeError, ValueError):
+        return None
 
 
 def _lease(row: tuple[Any, ...]) -> Lease:

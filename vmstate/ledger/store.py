@@ -14,6 +14,7 @@ write-ahead log when two connections write and checkpoint at one moment.
 import os
 import secrets
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -42,6 +43,7 @@ FORMAT = 1
 APPLICATION_ID = 0x766D7374  # "vmst", so that `file` and we can tell a ledger from another database
 BUSY_MS = 5_000  # how long another process's write is waited for before the ledger is "busy"
 ORIGIN_HEX = 8
+_SIDE_FILES = ("-wal", "-shm")
 
 _Result = TypeVar("_Result")
 
@@ -53,12 +55,17 @@ class Ledger:
         self.path = path
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._readers_lock = threading.Lock()
         self._writer: apsw.Connection | None = None
-        self._readers: list[apsw.Connection] = [connection]
+        # Weak: a thread's reader closes with its thread, and only a close of all has to know it.
+        self._readers: weakref.WeakSet[apsw.Connection] = weakref.WeakSet((connection,))
         self._local = threading.local()
         self._local.reader = connection
         self._key: PrivateKey | None = None
-        meta = next(connection.execute("SELECT format, origin, verifier, drill FROM meta"))
+        query = "SELECT format, origin, verifier, drill FROM meta"
+        meta = next(connection.execute(query), None)
+        if meta is None:
+            raise LedgerMismatch(f"{path} is not a vmstate ledger: its heading is empty")
         if meta[0] != FORMAT:
             raise LedgerMismatch(f"{path} has format {meta[0]}, this release reads {FORMAT}")
         self.origin: str = meta[1]
@@ -111,7 +118,7 @@ class Ledger:
             raise InputError(f"{path.parent} can't be written: choose another with --ledger")
         key = PrivateKey.generate()
         key.save(key_path(path))
-        with _reported(path):
+        with _undone(path), _reported(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             connection = _connect(path, apsw.SQLITE_OPEN_READWRITE)
             connection.pragma("journal_mode", "wal")
@@ -124,23 +131,31 @@ class Ledger:
             connection.close()
         return cls.open(path)
 
-    def transact(self, work: Callable[[Transaction], _Result]) -> _Result:
+    def transact(
+        self, work: Callable[[Transaction], _Result], *, patience_ms: int = BUSY_MS
+    ) -> _Result:
         """Run `work` in one write transaction and return what it returns, once it is durable.
 
-        Time read inside `work` is read while nobody else writes. `work` may be run again only by
-        its caller: on any error everything is put back.
+        Whoever else writes is waited for: `patience_ms` at most in this process, and as long
+        again for other processes. Time read inside `work` is read while nobody else writes.
+        On any error everything is put back, and `work` may be run again by its caller only.
 
         Raises:
             LedgerUnavailable: the file, its disk or its key can't be used now; nothing happened.
         """
         self._require_own_process()
-        with self._lock, _reported(self.path):
+        with self._turn(patience_ms), _reported(self.path):
             if self._key is None:
                 self._key = self._load_key()
             if self._writer is None:
                 self._writer = _connect(self.path, apsw.SQLITE_OPEN_READWRITE)
             connection = self._writer
-            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.set_busy_timeout(patience_ms)
+                connection.execute("BEGIN IMMEDIATE")
+            except apsw.ConnectionClosedError:
+                self._writer = None  # lost, not ours: the next transaction opens another
+                raise
             try:
                 transaction = Transaction(connection, Log(self.origin, self.drill, self._key))
                 result = work(transaction)
@@ -151,6 +166,17 @@ class Ledger:
                     connection.execute("ROLLBACK")
                 raise
             return result
+
+    @contextmanager
+    def _turn(self, patience_ms: int) -> Iterator[None]:
+        """This process's turn to write."""
+        if not self._lock.acquire(timeout=patience_ms / 1_000):
+            what = "another thread keeps the ledger busy: try again"
+            raise LedgerUnavailable(f"{self.path}: {what}; nothing was written")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
@@ -166,7 +192,11 @@ class Ledger:
             if connection.in_transaction:
                 yield snapshot
                 return
-            connection.execute("BEGIN")
+            try:
+                connection.execute("BEGIN")
+            except apsw.ConnectionClosedError:
+                self._local.reader = None
+                raise
             try:
                 yield snapshot
             finally:
@@ -184,12 +214,22 @@ class Ledger:
         except apsw.Error as error:
             _report(self.path, error)
 
+    def require_key(self) -> None:
+        """Make sure that this ledger can be written to as far as its key goes.
+
+        Raises:
+            LedgerUnavailable, LedgerMismatch: the key is missing, or another's.
+        """
+        self._load_key()
+
     def close(self) -> None:
         """Close every connection; the ledger can't be used afterwards."""
         with self._lock:
-            for connection in (*self._readers, *([self._writer] if self._writer else [])):
+            with self._readers_lock:
+                readers = list(self._readers)
+                self._readers.clear()
+            for connection in (*readers, *([self._writer] if self._writer else [])):
                 connection.close()
-            self._readers.clear()
             self._writer = None
             self._pid = -1
 
@@ -198,8 +238,8 @@ class Ledger:
         if connection is None:
             connection = _connect(self.path, apsw.SQLITE_OPEN_READONLY)
             self._local.reader = connection
-            with self._lock:
-                self._readers.append(connection)
+            with self._readers_lock:
+                self._readers.add(connection)
         return connection
 
     def _load_key(self) -> PrivateKey:
@@ -240,7 +280,7 @@ def _fill(
     law = (0, constitution.digest, constitution.canonical, constitution.toml)
     connection.execute("INSERT INTO constitution VALUES (?, ?, ?, ?)", law)
     # A head over nothing: replaced, and signed for the first time, with the first receipt.
-    empty = (0, b"", "", 0, "", 0, 0, "", None, None, None, None)
+    empty = (0, b"", "", 0, "", 0, 0, 0, "", None, None, None, None)
     connection.execute(f"INSERT INTO head VALUES (1{', ?' * len(empty)})", empty)
 
 
@@ -255,13 +295,24 @@ def _connect(path: Path, flags: int) -> apsw.Connection:
 
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the system say into our errors."""
+    """Turn what SQLite says into our errors; what else goes wrong inside is its caller's."""
     try:
         yield
     except apsw.Error as error:
         _report(path, error)
-    except OSError as error:
-        raise LedgerUnavailable(f"{path}: {error.strerror}: nothing was written") from error
+
+
+@contextmanager
+def _undone(path: Path) -> Iterator[None]:
+    """Leave neither key nor file behind where a ledger could not be made."""
+    try:
+        yield
+    except BaseException as error:
+        for part in (key_path(path), path, *(path.with_name(path.name + s) for s in _SIDE_FILES)):
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise InputError(f"{path} can't be made: {error.strerror}") from error
+        raise
 
 
 def _report(path: Path, error: apsw.Error) -> NoReturn:
@@ -275,7 +326,7 @@ def _report(path: Path, error: apsw.Error) -> NoReturn:
         case apsw.FullError():
             what = "the disk is full: make room, what is owed follows"
         case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError():
-            what = "the ledger can't be written here: check its folder, owner and mode"
+            what = "the ledger can't be opened here: check its folder, owner and mode"
         case _:
             what = "the ledger can't be used"
     raise LedgerUnavailable(f"{path}: {what} ({error}); nothing was written") from error

@@ -12,6 +12,7 @@ from vmstate.canonical import Json
 from vmstate.clock import Moment, to_us
 from vmstate.constitution.law import Constitution
 from vmstate.decisions.decision import Entry, Grounds
+from vmstate.errors import InputError, TamperError
 from vmstate.leases.lease import Lease
 from vmstate.leases.watermark import Watermark
 from vmstate.ledger.checkpoint import Checkpoint, sign_checkpoint
@@ -41,9 +42,12 @@ class DrillMark:
     @classmethod
     def parse(cls, text: str) -> "DrillMark":
         """Read what `body` was written as."""
-        fields = json.loads(text)
-        keys = {name: PublicKey.parse(key) for name, key in fields["stand_ins"].items()}
-        return cls(fields["id"], fields["marker"], fields["digest"], keys)
+        try:
+            fields = json.loads(text)
+            keys = {name: PublicKey.parse(key) for name, key in fields["stand_ins"].items()}
+            return cls(fields["id"], fields["marker"], fields["digest"], keys)
+        except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+            raise TamperError(f"a drill's mark can't be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +212,7 @@ def _head_row(tree: Tree, note: str, mark: Watermark) -> tuple[Any, ...]:
     held_until = None if mark.held_until is None else to_us(mark.held_until)
     recovered = (None, None, None) if mark.recovered is None else _moment_row(mark.recovered)
     newest = _moment_row(mark.newest)
-    voided = (mark.voided_below, mark.voided_except)
+    voided = (mark.ahead_us, mark.voided_below, mark.voided_except)
     return (tree.size, tree.to_bytes(), note, *newest, *voided, held_until, *recovered)
 
 

@@ -21,6 +21,7 @@ from vmstate.interfaces.cli.options import (
 )
 from vmstate.interfaces.cli.output import (
     answer,
+    count,
     emit,
     say,
     say_denial,
@@ -38,8 +39,10 @@ from vmstate.interfaces.cli.settings import (
 )
 
 if TYPE_CHECKING:
-    from vmstate.authority import Authority, Explanation, Standing
+    from vmstate.authority import Authority
+    from vmstate.decisions.route import Explanation
     from vmstate.leases.lease import Lease
+    from vmstate.leases.standing import Standing
     from vmstate.ledger.receipt import Receipt
 
 DEFAULT_TRIGGER = "operator_request"
@@ -72,7 +75,7 @@ def status(settings: Settings, who: str | None) -> None:
     rows = [row for one in standings for row in _standing_rows(one, authority)]
     table(("WHO", "PROFILE", "ENDS", "LEFT", "LEASE", "RULE"), rows)
     drill = "  DRILL" if authority.ledger.drill is not None else ""
-    say(f"{authority.ledger.origin}  {size} receipts{drill}")
+    say(f"{authority.ledger.origin}  {count(size, 'receipt')}{drill}")
     if who is None:
         say(f"everybody else stands at {authority.constitution.baseline}")
     if overdue:
@@ -87,7 +90,7 @@ def _standing_rows(standing: "Standing", authority: "Authority") -> list[Sequenc
             standing.principal,
             lease.profile,
             spell_time(lease.expires_at),
-            spell_left(lease, standing.now),
+            spell_left(standing, lease),
             lease.id,
             lease.rule,
         )
@@ -108,7 +111,7 @@ def _lease_body(lease: "Lease", standing: "Standing") -> dict[str, Json]:
         "parent": lease.parent,
         "granted_at": format_at(lease.granted_at),
         "expires_at": format_at(lease.expires_at),
-        "left_us": lease.left(standing.now) // timedelta(microseconds=1),
+        "left_us": standing.left(lease) // timedelta(microseconds=1),
         "renewals": lease.renewals,
     }
 
@@ -205,6 +208,8 @@ def renew(settings: Settings, /, lease: str, **given: Any) -> None:
     from vmstate.decisions.command import Renew, make_command
 
     authority = settings.authority()
+    if given["who"] is None and given["request_file"] is None:
+        given["who"] = _holder(authority, lease)
     fields = {**_backing(given), "lease": lease}
     receipt = authority.submit(make_command(Renew, fields))
     answer(receipt, settings, _granted(receipt))
@@ -219,14 +224,18 @@ def renew(settings: Settings, /, lease: str, **given: Any) -> None:
 def release(settings: Settings, lease: str, who: str | None, ending: str, reason: str) -> None:
     """Give LEASE back, and with it what stands on it."""
     authority = settings.authority()
-    if who is None:
-        with authority.ledger.read() as snapshot:
-            held = snapshot.lease(lease)
-        if held is None:
-            raise LedgerNotFound(f"there is no lease {lease}: vmstate status shows those that live")
-        who = held.principal
+    who = who or _holder(authority, lease)
     receipt = authority.release(who, lease, ending=ending, reason=reason)
     answer(receipt, settings, _ended(receipt))
+
+
+def _holder(authority: "Authority", lease: str) -> str:
+    """Whose lease this is: the host vouches for whoever can open the ledger."""
+    with authority.ledger.read() as snapshot:
+        held = snapshot.lease(lease)
+    if held is None:
+        raise LedgerNotFound(f"there is no lease {lease}: vmstate status shows those that live")
+    return held.principal
 
 
 @click.command(cls=Command)
@@ -282,7 +291,8 @@ def _asked(profile: str, given: dict[str, Any]) -> Any:
 
 def _backing(given: dict[str, Any]) -> dict[str, Any]:
     """The fields of a command; what was not said is taken from the prepared request, if any."""
-    request = read_prepared(given["request_file"])
+    file = given["request_file"]
+    request = None if file is None else read_prepared(file)
     facts = read_facts(given["facts"])
     ttl = read_ttl(given["ttl"])
     who, reason = given["who"], given["reason"]

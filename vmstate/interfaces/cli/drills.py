@@ -1,24 +1,25 @@
-"""`drill list`, `drill run`: rehearsing on virtual time."""
+"""`drill list new run`: rehearsing on virtual time."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vmstate.canonical import format_duration
+from vmstate.canonical import Json, format_duration
 from vmstate.errors import InputError
 from vmstate.interfaces.cli.output import emit, say, table
-from vmstate.interfaces.cli.settings import BLOCKED, ERROR, FAILED, OK, Command, Settings
+from vmstate.interfaces.cli.settings import BLOCKED, ERROR, FAILED, OK, Command, Group, Settings
 
 if TYPE_CHECKING:
     from vmstate.constitution.law import Constitution
+    from vmstate.drills.pack import Pack
     from vmstate.drills.runner import DrillRun
 
 _COLOURS = {"pass": "green", "fail": "red", "blocked": "yellow", "error": "red"}
 _CODES = {"pass": OK, "fail": FAILED, "blocked": BLOCKED, "error": ERROR}
 
 
-@click.group()
+@click.group(cls=Group)
 def drill() -> None:
     """Rehearse on virtual time, in ledgers of their own."""
 
@@ -37,6 +38,26 @@ def list_drills(settings: Settings) -> None:
     table(("DRILL", "TITLE", "STEPS"), rows)
 
 
+@drill.command("new", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_obj
+def new(settings: Settings, file: Path) -> None:
+    """Write a drill to start from, which passes under the constitution that `init` writes."""
+    from importlib.resources import files
+
+    data = (files("vmstate.drills") / "starter.drill.toml").read_bytes()
+    try:
+        with file.open("xb") as written:
+            written.write(data)
+    except OSError as error:
+        raise InputError(f"{file} can't be written: {error.strerror}") from error
+    if settings.json:
+        emit({"ok": True, "file": str(file)})
+        return
+    click.echo(f"{file}: a drill to start from")
+    say(f"next: vmstate drill run -v {file}")
+
+
 @drill.command("run", cls=Command)
 @click.argument("drill_files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILES]...")
 @click.option(
@@ -44,10 +65,20 @@ def list_drills(settings: Settings) -> None:
     type=click.Path(path_type=Path),
     help="A new folder in which each drill's ledger stays, to be audited.",
 )
+@click.option(
+    "--pack",
+    type=click.Path(path_type=Path),
+    help="A new folder for the artifact pack: one page for people, and its data.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show every step, not only what failed.")
 @click.pass_obj
 def run(
-    settings: Settings, drill_files: tuple[Path, ...], keep: Path | None, *, verbose: bool
+    settings: Settings,
+    drill_files: tuple[Path, ...],
+    keep: Path | None,
+    pack: Path | None,
+    *,
+    verbose: bool,
 ) -> None:
     """Run the packaged drills, or those in FILES.
 
@@ -63,15 +94,22 @@ def run(
     law = _law(settings, packaged=not drill_files)
     if keep is not None:
         _make_folder(keep)
+    if pack is not None:
+        from vmstate.drills.pack import make_folder
+
+        make_folder(pack)
     runs = []
     for one in run_suite(drills, law, keep=keep):
         runs.append(one)
         if not settings.json:
             _show(one, verbose=verbose)
+    written = _write_pack(runs, law, pack, keep) if pack is not None else None
     if settings.json:
-        emit(suite_body(runs, law.digest))
+        emit({**suite_body(runs, law.digest), "pack": _pack_body(written)})
     else:
         _summary(runs, law)
+        if written is not None:
+            click.echo(f"pack {written.id}: {written.page}, {written.data}")
     raise SystemExit(max(_CODES[one.verdict] for one in runs))
 
 
@@ -80,10 +118,25 @@ def _law(settings: Settings, *, packaged: bool) -> "Constitution":
 
     from vmstate.constitution.loading import read_constitution
 
-    if not packaged or settings.constitution != Settings().constitution:
+    if not packaged or "constitution" in settings.chosen:
         return settings.law()
     preset = files("vmstate.constitution") / "presets" / "vaultmesh.toml"
     return read_constitution(preset.read_bytes(), name="vaultmesh.toml")
+
+
+def _write_pack(
+    runs: "list[DrillRun]", law: "Constitution", folder: Path, keep: Path | None
+) -> "Pack":
+    from vmstate.drills.pack import write_pack
+
+    return write_pack(runs, law, folder, keep=keep)
+
+
+def _pack_body(pack: "Pack | None") -> Json:
+    if pack is None:
+        return None
+    page, data = str(pack.page), str(pack.data)
+    return {"id": pack.id, "page": page, "data": data, "digest": pack.digest, "root": pack.root}
 
 
 def _make_folder(path: Path) -> None:

@@ -83,7 +83,7 @@ class _Lazy(click.Group):
 
 @click.command(
     cls=_Lazy,
-    params=global_options(),
+    params=global_options(environment=True),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 denied, 4 blocked, 5 not found, 6 error.",
 )
@@ -102,6 +102,8 @@ def run() -> None:
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as error:
+        if settings.json or "--json" in sys.argv:
+            say_json("UsageError", error.format_message(), error.exit_code)
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -111,6 +113,10 @@ def run() -> None:
         # Whoever read our output has seen enough; closing what is left must not complain.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        # Standard output went to a disk that is full, or to nobody: not the ledger's fault.
+        click.echo(f"error: the answer can't be written: {error.strerror}", err=True)
+        sys.exit(ERROR)
     except VmstateError as error:
         sys.exit(report(error, settings))
     sys.exit(result if isinstance(result, int) else 0)
@@ -120,12 +126,16 @@ def report(error: VmstateError, settings: Settings) -> int:
     """Show an error; returns its exit code."""
     code = exit_code(error)
     if settings.json:
-        import json
-
-        name = type(error).__name__
-        click.echo(json.dumps({"ok": False, "error": name, "message": str(error), "exit": code}))
+        say_json(type(error).__name__, str(error), code)
     click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True)
     return code
+
+
+def say_json(name: str, message: str, code: int) -> None:
+    """An error as JSON, on standard output like every other answer."""
+    import json
+
+    click.echo(json.dumps({"ok": False, "error": name, "message": message, "exit": code}))
 
 
 def exit_code(error: VmstateError) -> int:

@@ -52,11 +52,12 @@ def write_file(path: Path, data: bytes) -> None:
         raise InputError(f"{path} can't be written: {error.strerror}") from error
 
 
-def read_prepared(path: Path | None) -> "Request | None":
-    """A prepared request, if a file is named; raises InputError."""
-    from vmstate.signing import read_request
+def read_prepared(path: Path) -> "Request":
+    """A prepared request from a file; raises InputError."""
+    from vmstate.signing import Request, read_request
 
-    return None if path is None else _named(path, read_request)
+    request: Request = _named(path, read_request)
+    return request
 
 
 def read_statements(paths: Iterable[Path]) -> "tuple[Signed, ...]":
@@ -67,8 +68,9 @@ def read_statements(paths: Iterable[Path]) -> "tuple[Signed, ...]":
 
 
 def _named(path: Path, read: Callable[[bytes], Any]) -> Any:
+    data = read_file(path)
     try:
-        return read(read_file(path))
+        return read(data)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -88,8 +90,18 @@ def complete_lease(context: click.Context, _: click.Parameter, incomplete: str) 
     return _complete(
         context,
         incomplete,
-        lambda s: [lease.id for one in s.authority().status() for lease in one.leases],
+        _live_leases,
     )
+
+
+def _live_leases(settings: Settings) -> list[str]:
+    from vmstate.authority import Authority
+
+    authority = Authority.open(settings.constitution, settings.ledger)
+    try:
+        return [lease.id for one in authority.status() for lease in one.leases]
+    finally:
+        authority.close()
 
 
 def _complete(

@@ -18,9 +18,9 @@ from vmstate.canonical import Json, format_duration
 from vmstate.interfaces.cli.settings import DENIED, Settings
 
 if TYPE_CHECKING:
-    from vmstate.clock import Moment
     from vmstate.constitution.unmet import Unmet
     from vmstate.leases.lease import Lease
+    from vmstate.leases.standing import Standing
     from vmstate.ledger.bundle import Progress
     from vmstate.ledger.receipt import Receipt
 
@@ -62,14 +62,19 @@ def table(
         Console().print(drawn)
 
 
+def count(number: int, what: str) -> str:
+    """`1 receipt`, `2 receipts`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def spell_time(at: datetime) -> str:
     """`2026-01-01 12:15:00Z`: to the second, which is what people act on."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def spell_left(lease: "Lease", now: "Moment") -> str:
+def spell_left(standing: "Standing", lease: "Lease") -> str:
     """What is left of a lease: `14m59s`."""
-    return format_duration(lease.left(now))
+    return format_duration(standing.left(lease))
 
 
 def receipt_body(receipt: "Receipt") -> dict[str, Json]:

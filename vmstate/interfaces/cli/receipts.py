@@ -10,8 +10,9 @@ import click
 
 from vmstate.canonical import Json
 from vmstate.errors import LedgerNotFound
-from vmstate.interfaces.cli.output import emit, progress, say, spell_time, table
-from vmstate.interfaces.cli.settings import FAILED, OK, Command, Settings
+from vmstate.interfaces.cli.options import read_file
+from vmstate.interfaces.cli.output import count, emit, progress, say, spell_time, table
+from vmstate.interfaces.cli.settings import FAILED, OK, Command, Group, Settings
 
 if TYPE_CHECKING:
     from vmstate.ledger.audit import Audit
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     from vmstate.ledger.store import Ledger
 
 SHOWN = 20
+LAST = 2**63 - 1  # SQLite counts no further
 FOLLOW_SECONDS = 0.5  # how often a follower looks again
 _HIDDEN = frozenset(("TYPE",))  # on a terminal, outcome and rule tell it
 _HEADER = ("SEQ", "AT", "TYPE", "OUTCOME", "WHO", "WHAT", "RULE")
 
 
-@click.group()
+@click.group(cls=Group)
 def receipts() -> None:
     """List, show and follow what was decided."""
 
@@ -42,8 +44,10 @@ def _open(settings: Settings) -> "Ledger":
 @click.option("--who", help="Only about this principal.")
 @click.option("--type", "type_", help="Only of this type, such as auth_failure.")
 @click.option("--denied", is_flag=True, help="Only what was refused.")
-@click.option("--after", default=-1, help="Only receipts numbered above this.")
-@click.option("-n", "--limit", type=click.IntRange(min=1), help="At most so many.")
+@click.option(
+    "--after", default=-1, type=click.IntRange(-1, LAST), help="Only receipts numbered above this."
+)
+@click.option("-n", "--limit", type=click.IntRange(1, LAST), help="At most so many.")
 @click.pass_obj
 def list_receipts(
     settings: Settings,
@@ -63,7 +67,7 @@ def list_receipts(
 
 
 @receipts.command("show", cls=Command)
-@click.argument("seq", type=click.IntRange(min=0))
+@click.argument("seq", type=click.IntRange(0, LAST))
 @click.pass_obj
 def show(settings: Settings, seq: int) -> None:
     """Show receipt number SEQ whole. With --json, its exact bytes."""
@@ -79,36 +83,34 @@ def show(settings: Settings, seq: int) -> None:
 
 
 @receipts.command("tail", cls=Command)
-@click.option("-n", "--number", default=SHOWN, show_default=True, type=click.IntRange(min=0))
+@click.option("-n", "--number", default=SHOWN, show_default=True, type=click.IntRange(0, LAST))
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
 @click.pass_obj
 def tail(settings: Settings, number: int, *, follow: bool) -> None:
     """Show the newest receipts; with -f, go on as more are written."""
     ledger = _open(settings)
     with ledger.read() as snapshot:
-        after = snapshot.head().tree.size - number - 1
-        last = _show_many(settings, snapshot.receipts(after=max(after, -1)))
-    while follow:
+        after = max(snapshot.head().tree.size - number - 1, -1)
+        newest = tuple(snapshot.receipts(after=after))
+    if not follow:
+        _show_many(settings, newest)
+        return
+    while True:
+        for receipt in newest:
+            after = receipt.seq
+            click.echo(receipt.body if settings.json else "\t".join(_row(receipt)))
         time.sleep(FOLLOW_SECONDS)
         with ledger.read() as snapshot:
-            for receipt in snapshot.receipts(after=last):
-                last = receipt.seq
-                click.echo(receipt.body if settings.json else "\t".join(_row(receipt)))
+            newest = tuple(snapshot.receipts(after=after))
 
 
-def _show_many(settings: Settings, found: "Iterable[Receipt]") -> int:
-    """Show receipts in the form asked for; returns the number of the last one."""
-    last = -1
-    rows = []
-    for receipt in found:
-        last = receipt.seq
-        if settings.json:
+def _show_many(settings: Settings, found: "Iterable[Receipt]") -> None:
+    """Show receipts in the form asked for."""
+    if settings.json:
+        for receipt in found:
             click.echo(receipt.body)
-        else:
-            rows.append(_row(receipt))
-    if not settings.json:
-        table(_HEADER, rows, hidden=_HIDDEN)
-    return last
+        return
+    table(_HEADER, [_row(receipt) for receipt in found], hidden=_HIDDEN)
 
 
 def _row(receipt: "Receipt") -> tuple[str, ...]:
@@ -157,14 +159,20 @@ def export(settings: Settings, folder: Path) -> None:
     if settings.json:
         emit({"ok": True, "folder": str(folder), "origin": ledger.origin, "size": size})
         return
-    click.echo(f"{folder}: {size} receipts of {ledger.origin}")
+    click.echo(f"{folder}: {count(size, 'receipt')} of {ledger.origin}")
     say(f"verify it anywhere: vmstate audit {folder}")
 
 
 @click.command(cls=Command)
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--checkpoint",
+    "kept",
+    type=click.Path(path_type=Path),
+    help="A checkpoint kept from before; the ledger has to contain it.",
+)
 @click.pass_obj
-def audit(settings: Settings, folder: Path | None) -> None:
+def audit(settings: Settings, folder: Path | None, kept: Path | None) -> None:
     """Verify a ledger, or with FOLDER an exported one; exits 1 if anything is not as claimed.
 
     Checked are the tree and its signed head, every receipt's form and place, every signature that
@@ -173,13 +181,14 @@ def audit(settings: Settings, folder: Path | None) -> None:
     from vmstate.ledger.audit import audit_bundle, audit_ledger
 
     began = time.monotonic()
+    note = None if kept is None else read_file(kept).decode(errors="replace")
     with progress("auditing") as bar:
         if folder is not None:
             if not folder.exists():
                 raise LedgerNotFound(f"there is no folder {folder}: name an exported one")
-            report = audit_bundle(folder, progress=bar)
+            report = audit_bundle(folder, kept=note, progress=bar)
         else:
-            report = audit_ledger(_open(settings), progress=bar)
+            report = audit_ledger(_open(settings), kept=note, progress=bar)
     _show_audit(settings, report, time.monotonic() - began)
     raise SystemExit(OK if report.is_good else FAILED)
 
@@ -201,12 +210,13 @@ def _show_audit(settings: Settings, report: "Audit", seconds: float) -> None:
         return
     for finding in _each(report):
         click.echo(finding)
-    state = "intact" if report.is_good else f"{len(report.findings)} findings"
-    click.echo(
-        f"{report.origin}: {report.size} receipts, {report.open_leases} open leases: {state}"
-    )
+    state = "intact" if report.is_good else count(len(report.findings), "finding")
+    sizes = f"{count(report.size, 'receipt')}, {count(report.open_leases, 'open lease')}"
+    click.echo(f"{report.origin}: {sizes}: {state}")
     click.echo(f"  root sha256:{report.root.hex()}")
-    say(f"  {seconds:.2f} s; without a checkpoint kept elsewhere, who has file and key may rewrite")
+    say(
+        f"  {seconds:.2f} s; keep the checkpoint elsewhere to show later that nothing was rewritten"
+    )
 
 
 def _each(report: "Audit") -> Iterator[str]:

@@ -10,7 +10,7 @@ import click
 from vmstate.canonical import encode
 from vmstate.errors import InputError
 from vmstate.interfaces.cli.options import read_prepared, read_statements
-from vmstate.interfaces.cli.output import answer, emit, say, spell_time
+from vmstate.interfaces.cli.output import answer, say, spell_time
 from vmstate.interfaces.cli.settings import Command, Settings, principal_option, required
 from vmstate.interfaces.cli.statements import write_or_print
 
@@ -33,6 +33,7 @@ def serve(settings: Settings) -> None:
     authority = settings.authority()
     if authority.ledger.drill is not None:
         raise InputError(f"{settings.ledger} is a drill's ledger: its time is the drill's")
+    authority.ledger.require_key()
     stop = threading.Event()
 
     def ask_to_stop(_signal: int, _frame: "FrameType | None") -> None:
@@ -85,12 +86,10 @@ def recover(
     if not clock:
         raise click.UsageError("Missing option '--clock': say what is to be recovered.")
     authority = settings.authority()
-    prepared = read_prepared(request_file)
+    prepared = None if request_file is None else read_prepared(request_file)
     if prepared is None:
         prepared = authority.prepare_recovery(required(who, "--as"), reason=reason or "")
-        if settings.json and output is not None:
-            emit({"ok": True, "request": prepared.id, "file": str(output)})
-        write_or_print(encode(prepared.body()), output)
+        write_or_print(settings, encode(prepared.body()), output, {"request": prepared.id})
         say("next: have it signed, vmstate sign FILE --as APPROVER --key KEY")
         return
     receipt = authority.recover(

@@ -1,7 +1,7 @@
 """Which constitution, which ledger, and in which form the answer is wanted."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,11 +18,15 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 @dataclass
 class Settings:
-    """The global options; each may stand before the verb or after it."""
+    """The global options; each may stand before the verb or after it.
+
+    `chosen` names those that were given, on the command line or in the environment.
+    """
 
     constitution: Path = Path("constitution.toml")
     ledger: Path = Path("vmstate.db")
     json: bool = False
+    chosen: set[str] = field(default_factory=set)
 
     def law(self) -> "Constitution":
         """The constitution; raises ConstitutionError."""
@@ -42,18 +46,24 @@ class Settings:
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     def remember(context: click.Context, _: click.Parameter, value: Any) -> Any:
         if value is not None and value is not False:
-            setattr(context.ensure_object(Settings), name, value)
+            settings = context.ensure_object(Settings)
+            setattr(settings, name, value)
+            settings.chosen.add(name)
         return value
 
     return remember
 
 
-def global_options() -> list[click.Option]:
-    """Fresh copies of the options that every command has."""
+def global_options(*, environment: bool = False) -> list[click.Option]:
+    """Fresh copies of the options that every command has.
+
+    Only the program's own, before the verb, look into the environment: what is said on the command
+    line wins, wherever it stands.
+    """
     return [
         click.Option(
             ["--constitution"],
-            envvar="VMSTATE_CONSTITUTION",
+            envvar="VMSTATE_CONSTITUTION" if environment else None,
             type=click.Path(path_type=Path),
             expose_value=False,
             callback=_remember("constitution"),
@@ -61,7 +71,7 @@ def global_options() -> list[click.Option]:
         ),
         click.Option(
             ["--ledger"],
-            envvar="VMSTATE_LEDGER",
+            envvar="VMSTATE_LEDGER" if environment else None,
             type=click.Path(path_type=Path),
             expose_value=False,
             callback=_remember("ledger"),
@@ -79,6 +89,16 @@ def global_options() -> list[click.Option]:
 
 class Command(click.Command):
     """A command that takes the global options after its verb as well."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params = [*self.params, *global_options()]
+
+
+class Group(click.Group):
+    """A noun with verbs below it; takes the global options too."""
+
+    command_class = Command
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

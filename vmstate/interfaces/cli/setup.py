@@ -151,6 +151,9 @@ def graph(settings: Settings, output: Path | None, *, live: bool) -> None:
     else:
         law = settings.law()
     picture = render(law, format_for(output.suffix) if output else "mmd", standings)
+    if output is None and settings.json:
+        emit({"ok": True, "format": "mmd", "text": picture.decode(), "digest": law.digest})
+        return
     if output is None:
         click.echo(picture.decode(), nl=False)
         return

@@ -1,23 +1,24 @@
 """`request new`, `sign`, `keys new`: what people write down and put their names to."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vmstate.canonical import check_name, encode, format_duration, parse_duration
+from vmstate.canonical import Json, check_name, encode, format_duration, parse_duration
 from vmstate.errors import ConstitutionError, InputError
 from vmstate.interfaces.cli.options import (
     complete_profile,
     complete_trigger,
     read_facts,
-    read_file,
+    read_prepared,
     read_ttl,
     write_file,
 )
 from vmstate.interfaces.cli.output import emit, say
-from vmstate.interfaces.cli.settings import Command, Settings, principal_option, required
+from vmstate.interfaces.cli.settings import Command, Group, Settings, principal_option, required
 
 if TYPE_CHECKING:
     from vmstate.signing import PublicKey, Request
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SIGNED_FOR = "15m"
 
 
-@click.group()
+@click.group(cls=Group)
 def request() -> None:
     """Write a request down, so that others can sign it."""
 
@@ -64,17 +65,21 @@ def new_request(
         facts=read_facts(facts),
         ttl=read_ttl(ttl),
     )
-    write_or_print(encode(prepared.body()), output)
+    write_or_print(settings, encode(prepared.body()), output, {"request": prepared.id})
     _say_request(prepared)
     say("next: have it signed, vmstate sign FILE --as APPROVER --key KEY")
 
 
-def write_or_print(data: bytes, output: Path | None) -> None:
-    """A statement to its file, or to standard output where none is named."""
+def write_or_print(
+    settings: Settings, data: bytes, output: Path | None, said: Mapping[str, Json]
+) -> None:
+    """A statement to its file, or to standard output where none is named: it is JSON itself."""
     if output is None:
         click.echo(data.decode())
-    else:
-        write_file(output, data + b"\n")
+        return
+    write_file(output, data + b"\n")
+    if settings.json:
+        emit({"ok": True, "file": str(output), **said})
 
 
 @click.command(cls=Command)
@@ -82,7 +87,9 @@ def write_or_print(data: bytes, output: Path | None) -> None:
 @click.option(
     "--key", "key_file", required=True, type=click.Path(path_type=Path), help="Your private key."
 )
-@principal_option("Who signs; by default whom the constitution gives the key to.")
+@click.option(
+    "--as", "who", metavar="NAME", help="Who signs; by default whose key it is by the constitution."
+)
 @click.option("--attest", is_flag=True, help="Attest the request's facts instead of approving it.")
 @click.option("--for", "for_", default=SIGNED_FOR, show_default=True, help="How long it is good.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write.")
@@ -104,7 +111,7 @@ def sign(
     from vmstate import signing
     from vmstate.clock import SystemClock
 
-    prepared = signing.read_request(read_file(file))
+    prepared = read_prepared(file)
     key = signing.PrivateKey.load(key_file)
     by = check_name(who) if who is not None else _owner(settings, key.public)
     now = SystemClock().read().wall
@@ -116,16 +123,19 @@ def sign(
     else:
         signed = signing.approve(prepared, by, key, expires_at=now + parse_duration(for_))
         verb = "approves"
-    write_or_print(encode(signed.body()), output)
+    write_or_print(settings, encode(signed.body()), output, {"statement": signed.statement.id})
     say(f"{by} {verb}:")
     _say_request(prepared)
 
 
 def _say_request(prepared: "Request") -> None:
-    say(f"  {prepared.principal} to {prepared.to or prepared.trigger} on {prepared.trigger}")
-    ttl = prepared.ttl_us
-    lasts = "as long as the rule allows" if ttl is None else format_duration(_from_us(ttl))
-    say(f"  for        {lasts}")
+    if prepared.to is None:
+        say(f"  {prepared.principal} says that the clock is right, although it reads early")
+    else:
+        say(f"  {prepared.principal} to {prepared.to} on {prepared.trigger}")
+        ttl = prepared.ttl_us
+        lasts = "as long as the rule allows" if ttl is None else format_duration(_from_us(ttl))
+        say(f"  for        {lasts}")
     say(f"  reason     {prepared.reason or '(none)'}")
     for name, value in sorted(prepared.facts.items()):
         say(f"  fact       {name} = {value}")
@@ -150,7 +160,7 @@ def _owner(settings: Settings, key: "PublicKey") -> str:
     raise click.UsageError("Missing option '--as': the constitution gives this key to nobody.")
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
     """Make keys for people."""
 

@@ -1,0 +1,191 @@
+"""Ledgers to break, and other processes to break them with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import pytest
+
+import vmstate
+from vmstate.authority import Authority
+from vmstate.clock import Clock
+from vmstate.constitution.law import Constitution
+from vmstate.constitution.loading import load_constitution
+from vmstate.ledger.merkle import Tree, leaf_hash
+from vmstate.ledger.receipt import Receipt
+from vmstate.ledger.store import Ledger
+
+HERE = Path(__file__).parent
+LAW = load_constitution(HERE.parent / "expiry" / "short.toml")
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+PATIENCE = 8.0  # seconds: far beyond what holds, so that only a failure waits so long
+
+
+class Child:
+    """A process that runs a verb of `child.py`; what it says is read line by line."""
+
+    def __init__(self, verb: str, *arguments: object) -> None:
+        home = str(Path(vmstate.__file__).parents[1])
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "child.py"), verb, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": home},
+        )
+        self._said: SimpleQueue[str] = SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._said.put(line)
+
+    def says(self) -> list[Any]:
+        """The next line that it says, or a failure."""
+        try:
+            return list(json.loads(self._said.get(timeout=PATIENCE)))
+        except Empty:
+            raise AssertionError(f"the process said nothing for {PATIENCE} s") from None
+
+    def tell(self, line: str = "go") -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> list[list[Any]]:
+        """Kill it where it stands; everything whole that it said and nobody read yet."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        lines = []
+        while not self._said.empty():
+            line = self._said.get()
+            lines += [json.loads(line)] if line.endswith("\n") else []
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+        return lines
+
+
+class Stage:
+    """Makes ledgers in a folder, climbs in them, and reads what they hold."""
+
+    law: Constitution = LAW
+    noon = NOON
+
+    def __init__(self, folder: Path, closing: ExitStack) -> None:
+        self.folder = folder
+        self._closing = closing
+
+    def make(self, clock: Clock | None = None, name: str = "l") -> Authority:
+        path = self.folder / f"{name}.db"
+        return self.closing(Authority.create(LAW, path, clock=clock), Authority.close)
+
+    def open(self, path: Path, clock: Clock | None = None) -> Authority:
+        """The same ledger as another process would open it."""
+        return self.closing(Authority(LAW, Ledger.open(path), clock=clock), Authority.close)
+
+    def child(self, verb: str, *arguments: object) -> Child:
+        return self.closing(Child(verb, *arguments), lambda one: one.process.poll() or one.kill())
+
+    def closing(self, thing: Any, close: Callable[[Any], Any]) -> Any:
+        """`thing`, which is closed when the test is over."""
+        self._closing.callback(close, thing)
+        return thing
+
+    @staticmethod
+    def climb(vm: Authority, who: str, to: str = "operator", **fields: Any) -> Receipt:
+        return vm.escalate(who, to, trigger="asked", **fields).raise_for_denial()
+
+    @staticmethod
+    def crowd(vm: Authority, names: list[str], **fields: Any) -> list[Receipt]:
+        """Many climb in one flush of the disk; each is decided as it would be alone."""
+        ledger, transact = vm.ledger, vm.ledger.transact
+        with pytest.MonkeyPatch.context() as patch:
+
+            def together(outer: Any) -> list[Receipt]:
+                patch.setattr(ledger, "transact", lambda work: work(outer))
+                return [Stage.climb(vm, name, **fields) for name in names]
+
+            return transact(together)
+
+    @staticmethod
+    def receipts(vm: Authority, **wanted: Any) -> list[Receipt]:
+        with vm.ledger.read() as snapshot:
+            return list(snapshot.receipts(**wanted))
+
+    @classmethod
+    def ends(cls, vm: Authority) -> list[Receipt]:
+        return cls.receipts(vm, type_="profile_deescalation")
+
+    @classmethod
+    def check_whole(cls, vm: Authority) -> None:
+        """Law 2, worked out here from the receipts alone: tree, numbers, and who holds what."""
+        held: dict[str, tuple[Any, ...]] = {}
+        tree = Tree()
+        receipts = cls.receipts(vm)
+        for number, receipt in enumerate(receipts):
+            what = receipt.fields["what"]
+            who = receipt.fields["who"]["principal"]
+            assert receipt.seq == number
+            tree = tree.append(leaf_hash(receipt.body))
+            if receipt.type in {"profile_escalation", "lease_renewed"}:
+                held[what["lease"]] = (who, what["to"], what["parent"], receipt.expires_at)
+            elif receipt.type == "profile_deescalation":
+                # Ends exactly once: a second end finds nothing here.
+                assert held.pop(what["lease"])[:2] == (who, what["from"])
+        with vm.ledger.read() as snapshot:
+            assert snapshot.head().tree == tree
+            opened = {
+                one.id: (one.principal, one.profile, one.parent, one.expires_at)
+                for one in snapshot.open_leases()
+            }
+        assert opened == held
+
+    @staticmethod
+    def watch_ends(vm: Authority) -> Callable[[], Receipt]:
+        """What waits for the next end that `vm` writes, and fails if none comes."""
+        ends: SimpleQueue[Receipt] = SimpleQueue()
+        vm.subscribe(lambda one: ends.put(one) if one.type == "profile_deescalation" else None)
+
+        def next_end() -> Receipt:
+            try:
+                return ends.get(timeout=PATIENCE)
+            except Empty:
+                raise AssertionError(f"no lease ended within {PATIENCE} s") from None
+
+        return next_end
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with ExitStack() as closing:
+        yield Stage(tmp_path, closing)
+
+
+@pytest.fixture(scope="session")
+def make_stage(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[], AbstractContextManager[Stage]]:
+    """A stage for each example of a property."""
+
+    @contextmanager
+    def made() -> Iterator[Stage]:
+        with ExitStack() as closing:
+            yield Stage(tmp_path_factory.mktemp("example"), closing)
+
+    return made

@@ -1,0 +1,213 @@
+"""`canary`: one short lease in the live ledger, to see with one's own eyes that it comes back.
+
+A drill shows that the rules work, on time that it moves itself. The canary shows that this machine
+gives back: the real clock, the real ledger, its disk, its key. It is an ordinary lease, and counts
+for cool-downs and hold caps: give it a principal of its own.
+
+A scheduler runs in this process meanwhile; beside a `vmstate serve` one of the two ends the lease,
+and the other finds it ended.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from vmstate.canonical import Json, format_at
+from vmstate.errors import InputError
+from vmstate.interfaces.cli.output import answer, emit, say, spell_time
+from vmstate.interfaces.cli.settings import (
+    FAILED,
+    OK,
+    Command,
+    Settings,
+    principal_option,
+    required,
+)
+
+if TYPE_CHECKING:
+    from vmstate.authority import Authority
+    from vmstate.constitution.document import Escalation
+    from vmstate.constitution.law import Constitution
+    from vmstate.ledger.receipt import Receipt
+
+DEFAULT_RULE = "operator_on_request"
+LEASE_FOR = timedelta(
+    seconds=5
+)  # long enough to be seen in `status`, short enough to be waited for
+BACK_WITHIN = timedelta(seconds=10)  # after its deadline; three heartbeats and a slow disk fit in
+LOOK_FOR = timedelta(seconds=0.5)  # how soon an end that another process wrote is noticed
+REASON = "canary: a short lease, to see it given back"
+
+
+@dataclass(frozen=True, slots=True)
+class _Return:
+    """What was seen: when authority was first refused, and the receipt of the end if there is one.
+
+    `refused_at` is None if the profile could still be used once the lease was over.
+    """
+
+    granted: "Receipt"
+    refused_at: datetime | None
+    end: "Receipt | None"
+
+    @property
+    def is_good(self) -> bool:
+        return self.refused_at is not None and self.end is not None
+
+    @property
+    def late(self) -> timedelta | None:
+        """How long after its deadline the end was on the record; None if nothing was due."""
+        due = self.granted.expires_at
+        if self.end is None or due is None or self.end.fields["due"] is None:
+            return None
+        return self.end.at - due
+
+
+@click.command(cls=Command)
+@principal_option("Whose lease it is.  [env: VMSTATE_PRINCIPAL]")
+@click.option("--rule", default=DEFAULT_RULE, show_default=True, help="The rule that grants it.")
+@click.pass_obj
+def canary(settings: Settings, who: str | None, rule: str) -> None:
+    """Take a lease of five seconds in the live ledger, and see it come back.
+
+    Exits 0 once it has, 1 if it has not ten seconds after its deadline, 3 if it was not granted.
+    """
+    from vmstate.expiry import Expiry
+
+    principal = required(who, "--as")
+    authority = settings.authority()
+    if authority.ledger.drill is not None:
+        raise InputError(f"{settings.ledger} is a drill's ledger: a canary shows the live one")
+    table = _table(authority.constitution, rule)
+    expiry = Expiry(authority)
+    expiry.start()
+    try:
+        granted = authority.escalate(
+            principal,
+            table.to,
+            trigger=table.trigger,
+            reason=REASON,
+            ttl=min(LEASE_FOR, table.ttl),
+        )
+        if not granted.granted:
+            answer(granted, settings, "")
+        if not settings.json:
+            click.echo(_told_grant(granted))
+        seen = _watch(authority, granted)
+        # Told before the scheduler is stopped, which waits for a write that may be stuck.
+        if settings.json:
+            emit(_body(seen))
+        else:
+            _tell(seen)
+    finally:
+        expiry.stop()
+    raise SystemExit(OK if seen.is_good else FAILED)
+
+
+def _table(law: "Constitution", rule: str) -> "Escalation":
+    if rule not in law.rules:
+        known = ", ".join(law.rules)
+        raise InputError(f"{rule!r} is no rule of this constitution: name one of {known} (--rule)")
+    return law.rules[rule]
+
+
+def _watch(authority: "Authority", granted: "Receipt") -> _Return:
+    """Wait for the deadline, ask whether the profile may be used, and wait for the receipt.
+
+    Sleeps until something is written here or a look is due, so that it works beside a scheduler in
+    another process as well, and gives up in time even if the clock is set back.
+    """
+    told = threading.Event()
+    authority.subscribe(lambda receipt: told.set() if receipt.lease == granted.lease else None)
+    length = (granted.expires_at or granted.at) - granted.at
+    give_up = time.monotonic() + (length + BACK_WITHIN).total_seconds()
+    while (left := _left(authority, granted)) > timedelta() and time.monotonic() < give_up:
+        told.wait(left.total_seconds())
+        told.clear()
+    may = authority.may(_who(granted), granted.profile or "")
+    refused_at = None if may else authority.clock.read().wall
+    while (end := _end(authority, granted)) is None and time.monotonic() < give_up:
+        told.wait(LOOK_FOR.total_seconds())
+        told.clear()
+    return _Return(granted, refused_at, end)
+
+
+def _who(granted: "Receipt") -> str:
+    return str(granted.fields["who"]["principal"])
+
+
+def _left(authority: "Authority", granted: "Receipt") -> timedelta:
+    """How long to sleep before the lease can be over; nothing once it is, by either hand.
+
+    On the wall, and never more than the whole lease: a clock that was set back is not slept out.
+    """
+    standing = authority.standing(_who(granted))
+    for lease in standing.leases:
+        if lease.id == granted.lease:
+            length = lease.expires_at - lease.granted_at
+            return min(lease.expires_at - standing.now.wall, length)
+    return timedelta()
+
+
+def _end(authority: "Authority", granted: "Receipt") -> "Receipt | None":
+    with authority.ledger.read() as snapshot:
+        later = snapshot.receipts(
+            after=granted.seq, principal=_who(granted), type_="profile_deescalation"
+        )
+        return next((receipt for receipt in later if receipt.lease == granted.lease), None)
+
+
+def _told_grant(granted: "Receipt") -> str:
+    assert granted.expires_at is not None
+    until = spell_time(granted.expires_at)
+    who, rule = _who(granted), granted.rule
+    return f"granted   {granted.lease}: {who} is {granted.profile} until {until}, by {rule}"
+
+
+def _tell(seen: _Return) -> None:
+    deadline = seen.granted.expires_at
+    assert deadline is not None
+    if seen.refused_at is None:
+        click.echo(f"refused   no: {seen.granted.profile} could still be used after the deadline")
+    else:
+        after = max(seen.refused_at - deadline, timedelta())
+        click.echo(f"refused   {_milliseconds(after)} after the deadline, when first asked")
+    if seen.end is None:
+        waited = f"{BACK_WITHIN.total_seconds():g}s"
+        click.echo(f"returned  no: {waited} after its deadline the end is not on the record")
+        say("  look at the ledger's disk and key: vmstate status, vmstate serve")
+        return
+    what = seen.end.fields["what"]
+    via = f"by {what['ended_via']}" if what["ended_via"] else "by a command"
+    late = "before its deadline" if seen.late is None else f"{_milliseconds(seen.late)} late"
+    click.echo(f"returned  {late}, {via}: {what['ending']}, {what['from']} to {what['to']}")
+    say(f"  receipt {seen.end.seq}  {seen.end.id}")
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return f"{duration / timedelta(milliseconds=1):.1f} ms"
+
+
+def _body(seen: _Return) -> dict[str, Json]:
+    granted, end = seen.granted, seen.end
+    what = end.fields["what"] if end is not None else {}
+    late, refused_at = seen.late, seen.refused_at
+    return {
+        "ok": seen.is_good,
+        "principal": _who(granted),
+        "rule": granted.rule,
+        "lease": granted.lease,
+        "granted": granted.seq,
+        "granted_at": format_at(granted.at),
+        "expires_at": granted.fields["what"]["expires_at"],
+        "refused_at": None if refused_at is None else format_at(refused_at),
+        "ended": None if end is None else end.seq,
+        "ended_at": None if end is None else format_at(end.at),
+        "ended_via": what.get("ended_via"),
+        "ending": what.get("ending"),
+        "late_us": None if late is None else late // timedelta(microseconds=1),
+    }

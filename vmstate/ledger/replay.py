@@ -1,0 +1,421 @@
+"""What follows from receipts, one after the other: leases, budgets, used statements, time.
+
+Law 2: state can be derived again from receipts. Whatever a receipt says that does not follow from
+those before it is a finding; reading goes on, because an auditor wants all of them.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from vmstate import canonical
+from vmstate.canonical import parse_at
+from vmstate.constitution.document import ApprovalNeed
+from vmstate.constitution.facts import read_facts, spell
+from vmstate.constitution.law import Constitution
+from vmstate.constitution.people import People
+from vmstate.errors import InputError, TamperError
+from vmstate.leases.lease import EXPIRED, PARENT_ENDED, lease_id
+from vmstate.ledger.merkle import Tree
+from vmstate.ledger.receipt import SCROLL_OF, Receipt
+from vmstate.signing import Approval, Attestation, Ending, PublicKey, Request, Signed
+from vmstate.treasury.budget import Budget
+
+FINDINGS = 100  # after so many, one more would tell nobody anything
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as claimed; `seq` is the receipt it is about, if it is about one."""
+
+    seq: int | None
+    what: str
+
+    def __str__(self) -> str:
+        return self.what if self.seq is None else f"receipt {self.seq}: {self.what}"
+
+
+@dataclass(slots=True)
+class Held:
+    """A lease as far as receipts tell; the last three are None while it is open."""
+
+    seq: int
+    principal: str
+    profile: str
+    rule: str
+    trigger: str
+    parent: str | None
+    granted_at: datetime
+    expires_at: datetime
+    receipt_id: str
+    renewals: int = 0
+    children: int = 0
+    ended_at: datetime | None = None
+    ending: str | None = None
+    unseated: bool = False
+
+
+@dataclass
+class Replay:
+    """Everything that the receipts read so far amount to.
+
+    `on_end` is called with each lease that ends, so that nobody has to keep all of them.
+    """
+
+    law: Constitution | None
+    origin: str
+    on_end: Callable[[Held], None] = lambda _: None
+    findings: list[Finding] = field(default_factory=list)
+    tree: Tree = field(default_factory=Tree)
+    last_at: datetime | None = None
+    constitution: str = ""
+    laws: list[tuple[int, str]] = field(default_factory=list)
+    drill: dict[str, Any] | None = None
+    people: People = field(default_factory=lambda: People({}))
+    scrolls: dict[str, tuple[int, str]] = field(default_factory=dict)
+    leases: dict[str, Held] = field(default_factory=dict)
+    granted: int = 0
+    used: dict[str, int] = field(default_factory=dict)
+    falling: tuple[str, int] = ("", -1)
+    budgets: dict[str, Budget] = field(default_factory=dict)
+    drill_until: datetime | None = None
+    drill_off: bool = False
+    voided_below: int = 0
+    held_until: datetime | None = None
+    recovered_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.law is not None:
+            self.people = self.law.people
+
+    def find(self, what: str, seq: int | None = None) -> None:
+        """Note a finding, unless there are too many already."""
+        if len(self.findings) < FINDINGS:
+            self.findings.append(Finding(seq, what))
+
+    def read(self, body: bytes) -> None:
+        """Take the next receipt's bytes; what is wrong with them is found, not raised."""
+        seq = self.tree.size
+        receipt = Receipt(body)
+        self.tree = self.tree.append(receipt.leaf)
+        try:
+            receipt = Receipt.read(body)
+            _place(self, receipt, seq)
+            _judge(self, receipt, seq)
+        except TamperError as error:
+            self.find(str(error), seq)
+        except (InputError, LookupError, TypeError, ValueError, AttributeError) as error:
+            # Well-formed JSON of a shape that no receipt has; whoever wrote it was not vmstate.
+            self.find(f"a field has the wrong shape ({type(error).__name__}: {error})", seq)
+
+
+def _place(replay: Replay, receipt: Receipt, seq: int) -> None:
+    """Does it stand where it says, in the log, in its scroll and in time?"""
+    said = receipt.fields
+    if said["seq"] != seq:
+        replay.find(f"says it is number {said['seq']}", seq)
+    if _scroll_of(replay, receipt.type) != said["scroll"]:
+        replay.find(f"type {receipt.type!r} does not go into scroll {said['scroll']!r}", seq)
+    last, last_id = replay.scrolls.get(said["scroll"], (-1, None))
+    if (said["scroll_seq"], said["scroll_prev"]) != (last + 1, last_id):
+        replay.find(f"does not continue scroll {said['scroll']!r}", seq)
+    replay.scrolls[said["scroll"]] = (last + 1, receipt.id)
+    if said["node"] != replay.origin:
+        replay.find(f"was written by {said['node']!r}, this is {replay.origin!r}", seq)
+    earlier = replay.last_at is not None and receipt.at < replay.last_at
+    if earlier and receipt.type != "clock_anomaly":
+        replay.find("is earlier than the one before it, and nothing says why", seq)
+    replay.last_at = receipt.at
+
+
+def _scroll_of(replay: Replay, type_: str) -> str | None:
+    if type_ in SCROLL_OF or replay.law is None:
+        return SCROLL_OF.get(type_)
+    if type_ in {"treasury_budget", "treasury_debit"}:
+        return "treasury"
+    acts = replay.law.document.acts.values()
+    return next((one.scroll for one in acts if one.receipt == type_), None)
+
+
+def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:
+    """Does what it says follow from what came before?"""
+    said = receipt.fields
+    if receipt.type == "constitution_loaded":
+        _loaded(replay, receipt, seq)
+    elif said["authority"]["constitution"] != replay.constitution:
+        replay.find("was written under a constitution that was not in force", seq)
+    if said["outcome"] == "denied":
+        return
+    _check_statements(replay, receipt, seq)
+    if receipt.type in _EFFECTS:
+        _EFFECTS[receipt.type](replay, receipt, seq)
+    _charged(replay, receipt, seq)
+
+
+def _mode(replay: Replay, receipt: Receipt, _seq: int) -> None:
+    detail, due = receipt.fields["what"]["detail"], receipt.fields["due"]
+    replay.drill_off = detail["mode"] == "OFF"
+    if not replay.drill_off:
+        replay.drill_until = parse_at(detail["until"])
+    else:
+        replay.drill_until = receipt.at if due is None else parse_at(due)
+
+
+def _clock(replay: Replay, receipt: Receipt, seq: int) -> None:
+    detail = receipt.fields["what"]["detail"]
+    if detail["kind"] == "regression":
+        replay.voided_below = seq
+        until = detail["held_until"]
+        replay.held_until = None if until is None else parse_at(until)
+
+
+def _recovered(replay: Replay, receipt: Receipt, seq: int) -> None:
+    replay.held_until, replay.recovered_at = None, receipt.at
+    if replay.law is not None and replay.law.document.recovery is not None:
+        _approved(replay, receipt, replay.law.document.recovery.needs.approval, seq)
+
+
+def _loaded(replay: Replay, receipt: Receipt, seq: int) -> None:
+    replay.constitution = receipt.fields["authority"]["constitution"]
+    replay.laws.append((seq, replay.constitution))
+    drill = receipt.fields["what"]["detail"]["drill"]
+    if seq and drill != replay.drill:
+        replay.find("says otherwise than the first receipt whether this is a drill", seq)
+    replay.drill = drill
+    if drill is not None and replay.law is not None and replay.law.document.drill is not None:
+        keys = {name: PublicKey.parse(key) for name, key in drill["stand_ins"].items()}
+        groups = replay.law.document.drill.stand_ins
+        replay.people = replay.law.people.with_stand_ins(groups, keys)
+
+
+def _granted(replay: Replay, receipt: Receipt, seq: int) -> None:
+    said = receipt.fields
+    what = said["what"]
+    if what["lease"] != lease_id(seq):
+        replay.find(f"grants {what['lease']!r}, its number makes that {lease_id(seq)!r}", seq)
+    held = Held(
+        seq=seq,
+        principal=said["who"]["principal"],
+        profile=what["to"],
+        rule=receipt.rule,
+        trigger=what["trigger"],
+        parent=what["parent"],
+        granted_at=receipt.at,
+        expires_at=parse_at(what["expires_at"]),
+        receipt_id=receipt.id,
+    )
+    if held.expires_at <= receipt.at:
+        replay.find("grants a lease that is over when it begins", seq)
+    parent = replay.leases.get(held.parent) if held.parent is not None else None
+    if held.parent is not None and parent is None:
+        replay.find(f"stands on {held.parent!r}, which is not open", seq)
+    if parent is not None:
+        parent.children += 1
+        if parent.principal != held.principal:
+            replay.find(f"stands on {held.parent!r}, which is somebody else's", seq)
+        if parent.expires_at < held.expires_at:
+            replay.find("outlives the lease that it stands on", seq)
+        if parent.expires_at <= receipt.at:
+            replay.find("stands on a lease that was over", seq)
+    facts = canonical.digest(canonical.encode(said["authority"]["facts"]))
+    if said["proofs"].get("tem_context_hash") != facts:
+        replay.find("its context hash is not that of its facts", seq)
+    _by_its_rule(replay, receipt, held, seq)
+    replay.leases[what["lease"]] = held
+    replay.granted += 1
+
+
+def _by_its_rule(replay: Replay, receipt: Receipt, held: Held, seq: int) -> None:
+    """Does the constitution have this rule, for this climb, so long, with so many approvals?"""
+    if replay.law is None:
+        return
+    rule = replay.law.rules.get(held.rule)
+    if rule is None:
+        replay.find(f"names a rule {held.rule!r} that the constitution does not have", seq)
+        return
+    what = receipt.fields["what"]
+    if (rule.from_, rule.to, rule.trigger) != (what["from"], held.profile, held.trigger):
+        replay.find(f"is not a climb that {held.rule!r} allows", seq)
+    if parse_at(what["expires_at"]) - receipt.at > rule.ttl:
+        replay.find(f"lasts longer than {held.rule!r} allows", seq)
+    if rule.needs.approval is not None:
+        _approved(replay, receipt, rule.needs.approval, seq)
+
+
+def _approved(replay: Replay, receipt: Receipt, need: ApprovalNeed, seq: int) -> None:
+    people = replay.people
+    names = [one["by"] for one in receipt.fields["authority"]["approvals"]]
+    own = people.person(receipt.fields["who"]["principal"])
+    persons = {people.person(name) for name in names if people.in_any(name, need.of)} - {own}
+    if len(persons) < need.count:
+        replay.find(
+            f"holds {len(persons)} approvals that count, its rule asks for {need.count}", seq
+        )
+
+
+def _renewed(replay: Replay, receipt: Receipt, seq: int) -> None:
+    what = receipt.fields["what"]
+    held = replay.leases.get(what["lease"])
+    if held is None:
+        replay.find(f"renews {what['lease']!r}, which is not open", seq)
+        return
+    if held.expires_at <= receipt.at:
+        replay.find(f"renews {what['lease']!r} after its end", seq)
+    parent = replay.leases.get(held.parent) if held.parent is not None else None
+    held.expires_at, held.renewals = parse_at(what["expires_at"]), held.renewals + 1
+    if parent is not None and parent.expires_at < held.expires_at:
+        replay.find("outlives the lease that it stands on", seq)
+    if replay.law is not None and held.rule in replay.law.rules:
+        most = replay.law.rules[held.rule].renewals
+        if held.renewals > most:
+            replay.find(f"renews for the {held.renewals}. time, {held.rule!r} allows {most}", seq)
+        _by_its_rule(replay, receipt, held, seq)
+
+
+def _ended(replay: Replay, receipt: Receipt, seq: int) -> None:
+    said = receipt.fields
+    what = said["what"]
+    held = replay.leases.pop(what["lease"], None)
+    if held is None:
+        replay.find(f"ends {what['lease']!r}, which is not open", seq)
+        return
+    if held.children:
+        replay.find(f"ends {what['lease']!r}, on which another still stands", seq)
+    if held.parent in replay.leases:
+        replay.leases[held.parent].children -= 1
+    if said["reverses"] != held.receipt_id:
+        replay.find(f"does not name the receipt that granted {what['lease']!r}", seq)
+    if (said["who"]["principal"], what["from"]) != (held.principal, held.profile):
+        replay.find(f"names another holder or profile of {what['lease']!r}", seq)
+    timed_out = what["ending"] == EXPIRED
+    if timed_out and parse_at(said["due"]) != held.expires_at:
+        replay.find(f"says {what['lease']!r} was due at another time than its deadline", seq)
+    if receipt.outcome == "reverted" and held.expires_at <= receipt.at:
+        replay.find(f"gives {what['lease']!r} back after its end", seq)
+    held.ended_at = held.expires_at if timed_out else receipt.at
+    held.ending, held.unseated = what["ending"], what["setup"]
+    replay.on_end(held)
+
+
+def _allocated(replay: Replay, receipt: Receipt, seq: int) -> None:
+    detail = receipt.fields["what"]["detail"]
+    if detail["budget"] in replay.budgets:
+        replay.find(f"allocates {detail['budget']!r}, which was allocated before", seq)
+    made = Budget(detail["budget"], detail["name"], detail["unit"], detail["allocated"], 0, seq)
+    replay.budgets[made.id] = made
+
+
+def _charged(replay: Replay, receipt: Receipt, seq: int) -> None:
+    """Each charge is to a budget that has it, and says what there was."""
+    for line in receipt.fields["cost"]:
+        budget = replay.budgets.get(line["budget"])
+        if budget is None or line["available"] != budget.available:
+            replay.find(f"charges {line['budget']!r} as if it had {line['available']}", seq)
+        elif not 0 <= line["charged"] <= budget.available:
+            replay.find(f"charges more to {line['budget']!r} than it has", seq)
+        else:
+            replay.budgets[budget.id] = budget.after(line["charged"])
+
+
+def _check_statements(replay: Replay, receipt: Receipt, seq: int) -> None:
+    """Signatures verify, are for exactly this, and count once."""
+    said = receipt.fields
+    request = said["proofs"].get("request")
+    if request is not None:
+        _use(replay, request, seq)
+        if _rebuilt_request(receipt) != request:
+            replay.find("its request is not the digest of what was granted", seq)
+    for body in (*said["authority"]["approvals"], *said["authority"]["attestations"]):
+        try:
+            signed = Signed.model_validate(body)
+        except ValidationError:
+            replay.find("holds a statement that is none", seq)
+            continue
+        statement = signed.statement
+        key = replay.people.keys.get(signed.by)
+        if key is None or not signed.verifies(key):
+            replay.find(f"the signature by {signed.by!r} does not verify", seq)
+        if (statement.origin, statement.constitution) != (replay.origin, replay.constitution):
+            replay.find(f"the statement by {signed.by!r} is for another ledger or law", seq)
+        if (fault := _fault(replay, receipt, statement, request)) is not None:
+            replay.find(f"the {statement.kind} by {signed.by!r} {fault}", seq)
+        # One signed ending may take several rungs down, which are receipts in a row.
+        if receipt.type != "profile_deescalation" or replay.falling != (statement.id, seq):
+            _use(replay, statement.id, seq)
+        replay.falling = (statement.id, seq + 1)
+
+
+def _fault(
+    replay: Replay,
+    receipt: Receipt,
+    statement: Approval | Attestation | Ending,
+    request: str | None,
+) -> str | None:
+    """Why a statement does not bear on the receipt that holds it."""
+    said = receipt.fields
+    match statement:
+        case Approval():
+            if request is None or statement.request != request:
+                return "is for another request"
+            return "was too old" if parse_at(statement.expires_at) <= receipt.at else None
+        case Attestation():
+            about = statement.principal == said["who"]["principal"]
+            facts = said["authority"]["facts"]
+            agrees = all(facts.get(n) == v for n, v in _spelled(replay, statement.facts).items())
+            return None if about and agrees else "is about something else"
+        case Ending():
+            what = said["what"]
+            named = replay.leases.get(statement.lease)
+            falls = replay.falling == (statement.id, receipt.seq)
+            fits = falls or (named is not None and named.principal == said["who"]["principal"])
+            ends = what["ending"] in {statement.ending, PARENT_ENDED}
+            return (
+                None if fits and ends and statement.by == said["who"]["actor"] else "ends another"
+            )
+
+
+def _spelled(replay: Replay, facts: dict[str, str]) -> dict[str, str]:
+    if replay.law is None:
+        return facts
+    values, _ = read_facts(replay.law.document.facts, facts)
+    return {**facts, **{name: spell(value) for name, value in values.items()}}
+
+
+def _use(replay: Replay, statement: str, seq: int) -> None:
+    if statement in replay.used:
+        replay.find(f"uses what receipt {replay.used[statement]} used", seq)
+    replay.used[statement] = seq
+
+
+def _rebuilt_request(receipt: Receipt) -> str | None:
+    """The id of the request that this receipt says it answered, worked out from the receipt."""
+    said = receipt.fields
+    with suppress(ValidationError, KeyError, TypeError):
+        return Request(
+            principal=said["who"]["principal"],
+            to=said["what"]["to"],
+            trigger=said["what"]["trigger"],
+            facts=said["authority"]["facts"],
+            reason=said["why"],
+            ttl_us=said["what"]["ttl_requested_us"],
+            origin=said["node"],
+            constitution=said["authority"]["constitution"],
+            nonce=said["what"]["detail"]["request_nonce"],
+        ).id
+    return None
+
+
+# What a receipt changes beside being there, by its type; the others change nothing.
+_EFFECTS: Mapping[str, Callable[[Replay, Receipt, int], None]] = {
+    "profile_escalation": _granted,
+    "lease_renewed": _renewed,
+    "profile_deescalation": _ended,
+    "treasury_budget": _allocated,
+    "drill_mode": _mode,
+    "clock_anomaly": _clock,
+    "recovery": _recovered,
+}
