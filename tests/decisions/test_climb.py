@@ -125,7 +125,7 @@ def test_everything_that_is_missing_is_said_at_once(world):
         ({"reason": "a\u202eb"}, "reason: the reason has the control character U+202E"),
         ({"to": "a b"}, "to: name 'a b' is not a name"),
         ({"trigger": "a\n"}, "trigger: name 'a\\n' is not a name"),
-        ({"principal": "ad\u0430"}, "principal: principal 'ad\u0430' is not a name"),
+        ({"principal": "ad\u0430"}, "principal 'ad\u0430' is not a name"),
         ({"facts": {"threat.confidence": 0.92}}, "facts.threat.confidence: 0.92 is not exact"),
         ({"facts": {"threat.id": "x" * 257}}, "facts.threat.id: the fact has 257 characters"),
         ({"facts": {f"f{n}": "1" for n in range(17)}}, "facts: "),
