@@ -500,7 +500,7 @@ def test_D4_returns_rung_by_rung_with_receipts_within_five_minutes_and_nothing_i
     assert drill.heading.limit == timedelta(minutes=5)
     down = [("phoenix", "guardian"), ("guardian", "operator"), ("operator", "observer")]
     moves = [(below, above) for below, above, _ in drill.moves()]
-    assert moves[3:6] == moves[9:12] == down
+    assert moves[3:6] == moves[-3:] == down
     assert drill.audit().open_leases == 0
     assert drill.step("the crisis is concluded").passed
     assert drill.run.drill.document.step[2].expect.active == 0

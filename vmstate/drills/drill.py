@@ -328,7 +328,7 @@ def fill(text: str, known: Mapping[str, str]) -> str:
     def saved(found: re.Match[str]) -> str:
         name = found[0][1:-1]
         if name not in known:
-            raise InputError(f"{found[0]} was not saved: its step was not reached")
+            raise InputError(f"{found[0]} was not saved: no step reached had it")
         return known[name]
 
     return _REFERENCE.sub(saved, text)

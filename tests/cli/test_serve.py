@@ -1,0 +1,168 @@
+"""`serve`, as the process that it is: on time, gone when told, and nothing lost when killed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+VMSTATE = Path(sys.executable).with_name("vmstate")
+PATIENCE_SECONDS = 10.0  # far beyond what holds, so that only a failure waits so long
+
+
+@pytest.fixture
+def short(folder):
+    """A constitution whose one lease lasts a second, on the machine's own time."""
+    folder.at(None)
+    folder.ok("vmstate init")
+    folder.replace("constitution.toml", 'ttl      = "1h"', 'ttl      = "1s"')
+    folder.ok("vmstate init")
+    return folder
+
+
+@pytest.fixture
+def serving(short):
+    """A service that has said that it runs; it is gone when the test is over."""
+    running = []
+
+    def start(*words):
+        process = subprocess.Popen(
+            [VMSTATE, "serve", *words],
+            cwd=short.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        assert "giving back on time" in process.stderr.readline()
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def climb(folder, who="alice"):
+    line = ["escalate", "operator", "--as", who, "--reason", "one second is enough", "--json"]
+    return json.loads(folder.vmstate(*line).out)["receipt"]["what"]["lease"]
+
+
+def ends(folder):
+    lines = folder.ok("vmstate receipts list --type profile_deescalation --json").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_lease_of_one_second_is_given_back_with_a_line_of_its_own(short, serving):
+    process = serving()
+    lease = climb(short)
+    line = process.stdout.readline()
+    assert line.endswith(
+        f" profile_deescalation alice {lease} operator to observer, timeout_expired\n"
+    )
+    (end,) = ends(short)
+    assert end["what"]["ended_via"] == "scheduler"
+    assert end["due"] == end["what"]["expires_at"]
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert err == "stopped; what is still owed stays due\n"
+
+
+def test_with_json_each_line_is_the_receipt_itself(short, serving):
+    process = serving("--json")
+    climb(short)
+    said = json.loads(process.stdout.readline())
+    assert said == ends(short)[0]
+
+
+def test_what_was_owed_before_is_given_back_at_the_start(short, serving):
+    short.replace("constitution.toml", '"alice", "bob"', '"alice", "bob", "carol"')
+    short.ok("vmstate init")
+    lease = climb(short)
+    while short.run("vmstate may alice operator").code == 0:
+        pass  # it lasts a second
+    line = serving().stdout.readline()
+    assert lease in line
+    assert ends(short)[0]["what"]["ended_via"] == "start_up"
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_within_two_seconds_of_being_told(signal_, short, serving):
+    taken = []
+    while len(taken) < 3 and not any(seconds < 2.0 for seconds in taken):
+        # Once is enough: on a machine that is busy with something else any process may be late.
+        process = serving()
+        climb(short, f"agent:{len(taken)}")
+        told = time.monotonic()
+        process.send_signal(signal_)
+        process.communicate(timeout=PATIENCE_SECONDS)
+        taken.append(time.monotonic() - told)
+        assert process.returncode == 0
+    assert min(taken) < 2.0
+
+
+def test_killed_it_loses_nothing_and_the_next_one_goes_on(short, serving):
+    process = serving()
+    climb(short)
+    climb(short, "bob")
+    before = short.sizes()["vmstate.db"]
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert short.sizes()["vmstate.db"] >= before
+    assert short.run("vmstate audit").code == 0
+    after = serving()
+    while len(ends(short)) < 2:
+        assert after.stdout.readline()
+    assert short.run("vmstate audit").code == 0
+
+
+def test_a_reader_gone_stops_no_giving_back(short, serving):
+    process = serving()
+    process.stdout.close()
+    climb(short)
+    began = time.monotonic()
+    while not ends(short):
+        assert time.monotonic() - began < PATIENCE_SECONDS
+    process.terminate()
+    assert process.wait(timeout=PATIENCE_SECONDS) == 0
+    assert "stopped" in process.stderr.read()
+
+
+def test_two_services_beside_each_other_give_back_once(short, serving):
+    one, two = serving(), serving()
+    climb(short)
+    began = time.monotonic()
+    while not ends(short):
+        assert time.monotonic() - began < PATIENCE_SECONDS
+    for process in (one, two):
+        process.terminate()
+        process.communicate(timeout=PATIENCE_SECONDS)
+    assert len(ends(short)) == 1
+    assert short.run("vmstate audit").code == 0
+
+
+def test_without_the_ledgers_key_it_says_so_instead_of_serving(short):
+    (short.path / "vmstate.db.key").unlink()
+    process = subprocess.Popen(
+        [VMSTATE, "serve"], cwd=short.path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    first = process.stderr.readline().decode()
+    process.kill()
+    process.communicate()
+    assert "put the log's key back" in first
+
+
+def test_a_drills_ledger_is_not_served(short):
+    drill = short.write(
+        "mine.drill.toml",
+        '[drill]\nid = "mine"\ntitle = "t"\nmarker = "m"\nstart = "2030-01-01T00:00:00Z"\n'
+        '[[step]]\nadvance = "1s"\n',
+    )
+    short.ok(f"vmstate drill run {drill.name} --keep kept")
+    done = short.process([VMSTATE, "serve", "--ledger", "kept/mine.db"])
+    assert done.code == 2
+    assert done.err == "error: kept/mine.db is a drill's ledger: its time is the drill's\n"

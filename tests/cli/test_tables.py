@@ -1,0 +1,83 @@
+"""A table is drawn on a terminal; in a pipe it is whole values, tab-separated."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+VMSTATE = Path(sys.executable).with_name("vmstate")
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+LONG = "agent:" + "x" * 194  # a name of 200 characters, which is a name
+
+
+def on_a_terminal(folder, line, *, columns=100):
+    """What both streams show on a terminal so wide, with its escapes."""
+    main, side = pty.openpty()
+    settings = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
+    words = [VMSTATE, *line.split()]
+    process = subprocess.Popen(words, cwd=folder.path, env=settings, stdout=side, stderr=side)
+    os.close(side)
+    seen = b""
+    try:
+        while chunk := os.read(main, 65_536):
+            seen += chunk
+    except OSError:
+        pass  # Linux ends a terminal whose other side is closed with an error
+    finally:
+        os.close(main)
+        process.wait()
+    return seen.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def long(live):
+    """The used ledger, in which a name of 200 characters stands as well."""
+    live.vmstate("escalate", "operator", "--as", LONG, "--reason", "ticket 4713: a long name")
+    return live
+
+
+@pytest.mark.parametrize(
+    ("line", "cells"), [("status", 6), ("receipts list", 7), ("receipts tail", 7)]
+)
+def test_a_piped_table_is_lines_of_whole_values(line, cells, long):
+    rows = [row.split("\t") for row in long.ok(f"vmstate {line}").splitlines()]
+    assert rows
+    assert all(len(row) == cells for row in rows)
+    assert any(LONG in row for row in rows)
+
+
+def test_a_drawn_table_has_a_header_and_loses_no_letter_of_a_name(long):
+    seen = ESCAPE.sub("", on_a_terminal(long, "receipts list"))
+    header, *rows = seen.splitlines()
+    assert header.split() == ["SEQ", "AT", "OUTCOME", "WHO", "WHAT", "RULE"]
+    assert "\t" not in seen
+    assert "…" not in seen
+    assert sum(row.count("x") for row in rows) == 194
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_drawn_table_is_no_wider_than_its_terminal(columns, long):
+    seen = ESCAPE.sub("", on_a_terminal(long, "receipts list", columns=columns))
+    assert max(map(len, seen.splitlines())) <= columns
+
+
+def test_nothing_is_coloured_in_a_pipe(live):
+    done = live.run("vmstate escalate guardian --as alice")
+    assert "\x1b" not in done.out + done.err
+    assert "\x1b" not in live.ok("vmstate drill run")
+
+
+def test_a_denial_is_marked_on_a_terminal(live):
+    seen = on_a_terminal(live, "escalate guardian --as bob")
+    assert "\x1b[31m" in seen
+    assert ESCAPE.sub("", seen).startswith("denied by escalations\n")
+
+
+def test_an_audit_on_a_terminal_leaves_no_bar_behind(live):
+    seen = ESCAPE.sub("", on_a_terminal(live, "audit"))
+    assert "auditing" not in seen
+    assert ": intact" in seen

@@ -1,0 +1,324 @@
+"""The pack's page in a real browser: intact says so, and damage is found and named."""
+
+import base64
+import json
+import re
+
+import pytest
+
+from vmstate.drills.drill import read_drill
+from vmstate.drills.pack import write_pack
+from vmstate.drills.runner import run_drill
+
+IMAGE = "<img src=x onerror=document.title='owned'>"
+CLOSING = "</script><script>document.title='owned'</script>"
+HOSTILE = f"""
+[drill]
+id = "hostile"
+title = "{IMAGE} {CLOSING}"
+marker = "DRILL/{CLOSING}"
+start = "2025-12-18T12:00:00Z"
+[[step]]
+name = "{IMAGE}"
+do = "escalate"
+with = {{ to = "operator", trigger = "operator_request", reason = "{IMAGE} {CLOSING} <!--" }}
+[[step]]
+name = "{CLOSING}"
+do = "escalate"
+with = {{ to = "guardian", trigger = "threat_detected", attested_by = "did:vm:sensor:drill", facts = {{ "threat.id" = "{IMAGE}{CLOSING}", "threat.type" = "synthetic_drill", "threat.confidence" = "0.92" }} }}
+[[step]]
+do = "act"
+with = {{ act = "offsec.run", arguments = {{ target = "{CLOSING}" }}, reason = "{IMAGE}" }}
+"""  # noqa: E501 -- a line of a drill
+SEALED = "document.documentElement.dataset.seal"
+
+
+@pytest.fixture(scope="module")
+def pack(runs, law, tmp_path_factory):
+    return write_pack(runs, law, tmp_path_factory.mktemp("page") / "pack")
+
+
+@pytest.fixture(scope="module")
+def source(pack):
+    return pack.page.read_text(encoding="utf-8")
+
+
+class _Seen:
+    """One page, and all that it said or asked for while it was open."""
+
+    def __init__(self, page):
+        self.page = page
+        self.said = []
+        self.asked = []
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+
+    def open(self, path):
+        self.said.clear()
+        self.asked.clear()
+        self.page.goto(path.as_uri())
+        self.page.wait_for_function(SEALED)
+        return self.page.inner_text("#seal")
+
+
+@pytest.fixture
+def seen(chromium):
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    yield _Seen(context.new_page())
+    context.close()
+
+
+@pytest.fixture
+def tampered(seen, tmp_path):
+    """Open a page made of this text, and return what its seal says."""
+
+    def open_(text):
+        path = tmp_path / "tampered.html"
+        path.write_text(text, encoding="utf-8", newline="")
+        return seen.open(path)
+
+    return open_
+
+
+def _lines(source, log):
+    """Where each receipt of a log begins and ends in the page's text."""
+    block = re.search(rf'class="receipts" data-log="{log}">\n(.*?)\n</script>', source, re.DOTALL)
+    at = block.start(1)
+    for line in block[1].split("\n"):
+        yield at, at + len(line)
+        at += len(line) + 1
+
+
+def _flipped(source, at):
+    """The text with the lowest bit of one character turned over."""
+    return f"{source[:at]}{chr(ord(source[at]) ^ 1)}{source[at + 1 :]}"
+
+
+# ---- intact --------------------------------------------------------------------------------------
+
+
+def test_an_intact_page_says_so_without_an_error_or_a_request(seen, pack):
+    said = seen.open(pack.page)
+    assert said == (
+        "Intact: 63 receipts and 6 tree roots recomputed in this browser, 6 signatures verified"
+    )
+    assert seen.said == []
+    assert [url for url in seen.asked if not url.startswith("data:")] == [pack.page.as_uri()]
+    assert seen.page.locator("#checks li").count() == 6
+
+
+def test_it_says_at_the_top_who_held_guardian_from_when_to_when_and_on_whose_word(seen, pack):
+    seen.open(pack.page)
+    held = seen.page.locator("h3", has_text="GUARDIAN, held 6 times")
+    told = held.locator("xpath=following-sibling::table[1]").inner_text()
+    for word in (
+        "did:vm:operator:drill",
+        "2025-12-18 12:00:00Z to 12:15:00Z",
+        "15m of the 15m granted",
+        "guardian_on_threat",
+        "attested by did:vm:sensor:drill",
+        "by the scheduler, its time was up",
+    ):
+        assert word in told
+    assert held.bounding_box()["y"] < 900
+
+
+def test_the_policy_admits_one_script_one_style_and_images_of_its_own(source):
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', source)[1]
+    sources = r"'sha256-[A-Za-z0-9+/=]{44}'"
+    assert re.fullmatch(
+        f"default-src 'none'; script-src {sources}; style-src {sources}; "
+        "img-src data:; base-uri 'none'; form-action 'none'",
+        policy,
+    )
+    assert " style=" not in source
+    assert "http://" not in source.replace("http://www.w3.org/", "")
+
+
+def test_every_link_in_it_leads_somewhere(seen, pack):
+    seen.open(pack.page)
+    dangling = """() => [...document.querySelectorAll("a[href^='#']")]
+        .map((a) => a.getAttribute("href").slice(1)).filter((id) => !document.getElementById(id))"""
+    assert seen.page.evaluate(dangling) == []
+
+
+def test_a_receipt_shows_its_bytes_below_its_row_when_asked(seen, pack):
+    seen.open(pack.page)
+    row = seen.page.locator("[id='drill_1-5']")
+    row.locator("button.show").click()
+    body = json.loads(row.locator("xpath=following-sibling::tr[1]").inner_text())
+    assert (body["seq"], body["what"]["to"]) == (5, "guardian")
+    row.locator("button.show").click()
+    assert seen.page.locator("tr.body").count() == 0
+
+
+def test_it_can_be_read_on_a_phone_without_scrolling_sideways(seen, pack):
+    seen.page.set_viewport_size({"width": 390, "height": 844})
+    seen.open(pack.page)
+    width = "document.documentElement.scrollWidth"
+    assert seen.page.evaluate(width) == 390
+    seen.page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    for button in seen.page.locator("button.show").all()[:3]:
+        button.click()
+    assert seen.page.evaluate(width) == 390
+    cut = """() => [...document.querySelectorAll("td, h1, h2, h3, p, pre, nav")]
+        .filter((one) => one.getBoundingClientRect().right > innerWidth).length"""
+    assert seen.page.evaluate(cut) == 0
+    size = "parseFloat(getComputedStyle(document.querySelector('td')).fontSize)"
+    assert seen.page.evaluate(size) >= 13
+
+
+def test_it_prints_with_everything_opened(seen, pack):
+    seen.open(pack.page)
+    assert seen.page.pdf().startswith(b"%PDF")
+    seen.page.emulate_media(media="print")
+    assert seen.page.locator("#law ~ details pre").is_visible()
+
+
+def test_where_the_browser_has_no_ed25519_it_says_that_signatures_were_not_checked(seen, pack):
+    refuse = "crypto.subtle.importKey = () => Promise.reject(new Error('no such algorithm'))"
+    seen.page.add_init_script(refuse)
+    said = seen.open(pack.page)
+    assert said.endswith("recomputed in this browser, signatures were not checked")
+    assert seen.said == []
+
+
+def test_where_the_browser_has_no_sha256_nothing_is_claimed(seen, pack):
+    seen.page.add_init_script("Object.defineProperty(crypto, 'subtle', { value: undefined })")
+    assert seen.open(pack.page).startswith("Not recomputed: this browser gives this page no SHA")
+    assert "good" not in seen.page.locator("#seal").get_attribute("class")
+
+
+# ---- damaged -------------------------------------------------------------------------------------
+
+
+def test_one_flipped_byte_in_any_receipt_is_found_and_named(tampered, seen, source, runs):
+    for log in (*(run.drill.id for run in runs), "suite"):
+        for seq, (start, end) in enumerate(_lines(source, log)):
+            said = tampered(_flipped(source, (start + end) // 2))
+            assert said.startswith(f"BROKEN at {log}, receipt {seq}: ")
+            if log != "suite":
+                assert "broken" in seen.page.locator(f"[id='{log}-{seq}']").get_attribute("class")
+    assert seen.said == []
+
+
+def test_a_flipped_byte_anywhere_in_a_receipt_is_found_and_named(tampered, source):
+    start, end = list(_lines(source, "drill_1"))[3]
+    quotes = [at for at in range(start, end) if source[at] in '"\\'][:6]
+    for at in (*quotes, *range(start + 7, end, 97), end - 2, end - 1):
+        said = tampered(_flipped(source, at))
+        assert said.startswith("BROKEN at drill_1, receipt 3: "), (at - start, said)
+
+
+def test_a_receipt_left_out_doubled_or_moved_is_found_and_named(tampered, source):
+    (_, _), (start, end), (next_, last) = list(_lines(source, "drill_2"))[:3]
+    one, two = source[start:end], source[next_:last]
+    for changed, seq in (
+        (source[:start] + source[next_:], 1),
+        (source[:next_] + one + "\n" + source[next_:], 2),
+        (source[:start] + two + "\n" + one + source[last:], 1),
+    ):
+        assert tampered(changed).startswith(f"BROKEN at drill_2, receipt {seq}: ")
+
+
+def _core(source):
+    return re.search(r'<script type="application/json" id="core">(.*?)</script>', source)
+
+
+def _with_core(source, edit):
+    found = _core(source)
+    core = json.loads(found[1])
+    edit(core)
+    text = json.dumps(core, ensure_ascii=False).replace("<", "\\u003c")
+    return source[: found.start(1)] + text + source[found.end(1) :]
+
+
+def _drop_last(core):
+    core["drills"][1]["leaves"].pop()
+
+
+def _other_signature(core):
+    note = core["drills"][1]["checkpoint"]
+    signed = note.rsplit(" ", 1)[1].strip()
+    raw = bytearray(base64.b64decode(signed))
+    raw[-1] ^= 1
+    forged = base64.b64encode(bytes(raw)).decode()
+    core["drills"][1]["checkpoint"] = note.replace(signed, forged)
+
+
+def _other_key(core):
+    core["drills"][1]["verifier"] = core["drills"][0]["verifier"]
+
+
+def _other_verdict(core):
+    core["drills"][1]["verdict"] = "fail"
+
+
+def _other_time(core):
+    core["escalations"][3]["to"] = "2025-12-18T12:01:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (_drop_last, "BROKEN at drill_1, receipt 10: it is not what was recorded"),
+        (_other_signature, "BROKEN at drill_1: the signature on its checkpoint is not good"),
+        (_other_key, "BROKEN at drill_1: the signature on its checkpoint is not good"),
+        (_other_verdict, "BROKEN at drill_1: the suite recorded another verdict or root"),
+        (_other_time, "BROKEN at pack: its data is not what the suite recorded"),
+    ],
+)
+def test_data_that_was_edited_is_found_and_named(tampered, source, edit, expected):
+    assert tampered(_with_core(source, edit)) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("5 of 5 drills pass", "9 of 9 drills pass"),
+        ("15m of the 15m granted", "14m of the 15m granted"),
+        ("26 of 26 met", "27 of 27 met"),
+        ('id="suite-pack">sha256:', 'id="suite-pack">sha256:0'),
+    ],
+)
+def test_words_that_were_edited_are_found(tampered, source, before, after):
+    assert before in source
+    said = tampered(source.replace(before, after, 1))
+    assert said == "BROKEN at page: its words are not those that were recorded"
+
+
+def test_data_that_can_not_be_read_is_said_to_be_so(tampered, source):
+    at = _core(source).start(1)
+    said = tampered(f"{source[:at]}!{source[at:]}")
+    assert said == "BROKEN at core: this part of the page can't be read"
+
+
+# ---- hostile -------------------------------------------------------------------------------------
+
+
+def test_reasons_facts_titles_and_steps_made_of_html_show_as_text(seen, law, tmp_path):
+    run = run_drill(read_drill(HOSTILE.encode(), name="hostile.drill.toml"), law)
+    assert run.verdict == "pass", [step.differences for step in run.steps]
+    pack = write_pack([run], law, tmp_path / "pack")
+    said = seen.open(pack.page)
+    assert said.startswith("Intact: ")
+    assert seen.said == []
+    assert [url for url in seen.asked if not url.startswith("data:")] == [pack.page.as_uri()]
+    assert seen.page.title() == json.loads(pack.data.read_bytes())["core"]["drill_id"]
+    assert seen.page.locator("img").count() == 1  # the diagram
+    assert seen.page.locator("img:not(.diagram), [onerror]").count() == 0
+    told = seen.page.inner_text("main")
+    for text in (IMAGE, CLOSING, f"“{IMAGE} {CLOSING} <!--”", f"threat.id = {IMAGE}{CLOSING}"):
+        assert text in told
+    for button in seen.page.locator("button.show").all():
+        button.click()
+    assert seen.page.locator("img").count() == 1
+    assert seen.page.title() != "owned"
+
+
+def test_hostile_text_is_as_intact_as_any_other_and_damage_to_it_is_named(tampered, law, tmp_path):
+    run = run_drill(read_drill(HOSTILE.encode(), name="hostile.drill.toml"), law)
+    source = write_pack([run], law, tmp_path / "pack").page.read_text(encoding="utf-8")
+    at = source.index("onerror", list(_lines(source, "hostile"))[2][0])
+    assert tampered(_flipped(source, at)).startswith("BROKEN at hostile, receipt 2: ")
