@@ -150,7 +150,8 @@ def _show(one: "DrillRun", *, verbose: bool) -> None:
     passed = sum(step.passed for step in one.steps)
     verdict = click.style(f"{one.verdict.upper():7}", fg=_COLOURS[one.verdict], bold=True)
     virtual = format_duration(one.virtual_for)
-    counts = f"{f'{passed}/{len(one.steps)}':>5} steps  {len(one.receipts):>3} receipts  {virtual:>6} virtual"
+    steps, receipts = f"{passed}/{len(one.steps)}", len(one.receipts)
+    counts = f"{steps:>5} steps  {receipts:>3} receipts  {virtual:>6} virtual"
     click.echo(f"{verdict} {one.drill.id:8} {one.drill.title:44} {counts}")
     for number, step in enumerate(one.steps, 1):
         if verbose or not step.passed:
