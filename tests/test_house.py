@@ -56,6 +56,6 @@ def test_no_file_of_the_engine_outgrows_what_one_sitting_reads():
     long = {
         path.name: lines
         for path in (ROOT / "vmstate").rglob("*.py")
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 460
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 480
     }
     assert long == {}

@@ -55,6 +55,7 @@ log = logging.getLogger("vmstate")
 
 ANCHOR = "guardian.anchor"
 PATIENCE = timedelta(milliseconds=BUSY_MS)
+ENDED_AT_ONCE = 50_000  # by a clock step; a transaction of half a minute, once in a blue moon
 STACKS_KEPT = 10_000  # for each thread; a stack is about a kilobyte
 
 Listener = Callable[[Receipt], None]
@@ -142,8 +143,10 @@ class Authority:
 
         def work(transaction: Transaction) -> tuple[Receipt, ...]:
             now = self.clock.read()
+            stepped = self._say_first(transaction, now, SETTLE)
             decision = self._decide(transaction, command, now)
             written = [transaction.append(entry, now) for entry in decision.entries]
+            written = [*stepped, *written]
             if not isinstance(command, DrillMode) or command.on:
                 return tuple(written)
             # The end of a drill ends everything in it, in the same transaction.
@@ -299,9 +302,7 @@ class Authority:
 
         def work(transaction: Transaction) -> tuple[Receipt, ...]:
             now = self.clock.read()
-            # What has to be said first decides which leases are over: about the clock, or a drill.
-            state = transaction.state(names[0], Scope(self.constitution.baseline))
-            opening = [transaction.append(e, now) for e in self._decider.opening(state, now)]
+            opening = self._say_first(transaction, now, via)
             return (*opening, *self._settle(transaction, now, via, names, until))
 
         patience_ms = int(patience / timedelta(milliseconds=1))
@@ -382,6 +383,22 @@ class Authority:
         self._listeners.append(listener)
 
     # ---- inside -----------------------------------------------------------------------------
+
+    def _say_first(self, transaction: Transaction, now: Moment, via: str) -> tuple[Receipt, ...]:
+        """Write what decides which leases are over: about the clock, or a drill that is.
+
+        A clock stepped within a boot ends whatever is over at once, whoever holds it: after a
+        reboot the only hand left would be the one that was stepped (law 11). What a reboot lost
+        sight of stays lost by its mark.
+        """
+        scope = Scope(self.constitution.baseline)
+        state = transaction.state(self.constitution.baseline, scope)
+        said = tuple(transaction.append(e, now) for e in self._decider.opening(state, now))
+        details = [one.fields["what"]["detail"] for one in said if one.type == "clock_anomaly"]
+        if not any(detail["kind"] == "step" for detail in details):
+            return said
+        names = dict.fromkeys(one.principal for one in transaction.due(now, ENDED_AT_ONCE))
+        return (*said, *self._settle(transaction, now, via, names))
 
     def _settle(
         self,

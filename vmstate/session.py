@@ -4,6 +4,8 @@ Law 14: a drill can't touch the real thing. `DRILL_MODE=1` makes a drill's ledge
 the live one, on the wall clock, with a scheduler; pointed at a live ledger it is an error.
 """
 
+import atexit
+import fcntl
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -23,6 +25,8 @@ from vmstate.ledger.store import Ledger
 from vmstate.signing import new_nonce
 
 SETUP_REASON = "DRILL: set-up"
+DRILLS_AT_ONCE = 64  # processes with a drill each beside one ledger; more is a loop gone wild
+_held_names: list[int] = []
 
 
 class Session:
@@ -35,6 +39,8 @@ class Session:
         self.expiry = expiry
         self.principal = principal
         self.stand_ins = stand_ins
+        # A seat and what is asked from it belong together, whatever other threads ask meanwhile.
+        self.lock = threading.RLock()
 
     @property
     def in_drill(self) -> bool:
@@ -72,6 +78,12 @@ def close_session() -> None:
         found = _sessions.pop(os.getpid(), None)
     if found is not None:
         found.close()
+    while _held_names:
+        os.close(_held_names.pop())
+
+
+# A drill that nobody ended ends with its process, on the record.
+atexit.register(close_session)
 
 
 def seat(here: Session, profile: str, *, exactly: bool) -> str:
@@ -118,8 +130,7 @@ def _step_up(here: Session, to: str) -> str:
         if not here.authority.why(command).granted:
             fault = here.authority.submit(command).message
             continue
-        here.authority.submit(command).raise_for_denial()
-        return ""
+        return here.authority.submit(command).message
     return fault
 
 
@@ -138,7 +149,13 @@ def _approved_by_all(
 def _open_session() -> Session:
     constitution = Path(os.environ.get("VMSTATE_CONSTITUTION", "constitution.toml"))
     ledger = Path(os.environ.get("VMSTATE_LEDGER", "vmstate.db"))
-    if os.environ.get("DRILL_MODE") == "1":
+    mode = os.environ.get("DRILL_MODE", "")
+    if mode not in {"", "0", "1"}:
+        # Whoever set it to `true` means a drill, and must not find out in the live ledger.
+        raise InputError(
+            f"DRILL_MODE is {mode!r}: set it to 1 for a drill, to 0 or not at all else"
+        )
+    if mode == "1":
         return _open_drill(constitution, ledger)
     principal = os.environ.get("VMSTATE_PRINCIPAL")
     if principal is None:
@@ -152,7 +169,7 @@ def _open_session() -> Session:
 
 def _open_drill(constitution: Path, ledger: Path) -> Session:
     """A new ledger for this process's drill; one of an earlier drill is kept beside it."""
-    path = ledger.with_name(f"{ledger.stem}.drill.db")
+    path = _claim_name(ledger)
     law = _drill_law(constitution)
     table = law.document.drill
     if table is None:
@@ -166,6 +183,25 @@ def _open_drill(constitution: Path, ledger: Path) -> Session:
     authority = Authority.create(law, path, origin=origin, drill=mark)
     authority.drill_mode(on=True, set_by="DRILL_MODE=1")
     return _begin(authority, table.principal, stand_ins)
+
+
+def _claim_name(ledger: Path) -> Path:
+    """The first name beside `ledger` that no other process's drill is using.
+
+    The name is held by a lock on a file of its own for as long as this process lives.
+    """
+    for number in range(1, DRILLS_AT_ONCE + 1):
+        middle = "drill" if number == 1 else f"drill-{number}"
+        path = ledger.with_name(f"{ledger.stem}.{middle}.db")
+        handle = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            continue
+        _held_names.append(handle)
+        return path
+    raise InputError(f"{DRILLS_AT_ONCE} drills are using {ledger.parent} already: end one of them")
 
 
 def _drill_law(path: Path) -> Constitution:

@@ -12,10 +12,11 @@ claims are checked, never believed. A name in `approved_by` approves nothing out
 Source: the runbook, `vm-mcp/docs/DRILL.md`.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from vmstate import canonical
 from vmstate.constitution.unmet import Unmet
@@ -28,6 +29,7 @@ from vmstate.session import Session, seat, session
 from vmstate.signing import new_nonce
 
 Result = dict[str, Any]
+_Call = TypeVar("_Call", bound=Callable[..., Result])
 
 HISTORY = 1_000  # receipts that a history holds, the newest
 
@@ -50,6 +52,17 @@ class DeescalationType(StrEnum):
     OPERATOR_RELEASE = "operator_release"
     CRISIS_CONCLUDED = "crisis_concluded"
     SOVEREIGN_REVOKE = "sovereign_revoke"
+
+
+def _together(function: _Call) -> _Call:
+    """One call at a time: a drill's seat must still be there when the question is asked."""
+
+    @functools.wraps(function)
+    def alone(*args: Any, **kwargs: Any) -> Any:
+        with session().lock:
+            return function(*args, **kwargs)
+
+    return alone  # type: ignore[return-value]
 
 
 # ---- climbing and coming back ------------------------------------------------------------------
@@ -104,6 +117,7 @@ def escalate_to_phoenix(reason: str, approved_by: str | None = None) -> Result:
     )
 
 
+@_together
 def deescalate(
     escalation_id: str,
     deescalation_type: DeescalationType | str = DeescalationType.OPERATOR_RELEASE,
@@ -112,8 +126,13 @@ def deescalate(
     """End one's own lease; how far one falls is the ending's."""
     here = session()
     ending = str(deescalation_type)
+    with here.authority.ledger.read() as snapshot:
+        before = snapshot.head().tree.size
     receipt = here.authority.release(here.principal, escalation_id, ending=ending, reason=reason)
-    return _result(receipt)
+    with here.authority.ledger.read() as snapshot:
+        ends = snapshot.receipts(after=before - 1, type_="profile_deescalation")
+        ended = [end.lease for end in ends if end.seq <= receipt.seq]
+    return {**_result(receipt), "escalation_id": escalation_id, "ended": ended}
 
 
 def get_active_escalations() -> Result:
@@ -155,7 +174,7 @@ def cognitive_context(include: Iterable[str] = ("health",)) -> Result:
         "treasury": _treasury,
         "authority": _authority,
     }
-    include = tuple(include)
+    include = (include,) if isinstance(include, str) else tuple(include)
     unknown = [name for name in include if name not in parts]
     if unknown:
         raise InputError(f"{unknown[0]!r} is no part of the context: there are {', '.join(parts)}")
@@ -168,6 +187,7 @@ def cognitive_decide(decision: str, reason: str = "", threat_id: str | None = No
     return _act("cognitive.decide", reason=reason, arguments=arguments)
 
 
+@_together
 def cognitive_invoke_tem(threat_id: str, reason: str = "") -> Result:
     """Turn a threat into a defence, as guardian; the receipt names the facts that called for it.
 
@@ -206,6 +226,7 @@ def guardian_status() -> Result:
     }
 
 
+@_together
 def guardian_anchor(reason: str = "") -> Result:
     """Put the scrolls' roots and the checkpoint's digest on the record, as guardian."""
     here = session()
@@ -214,6 +235,7 @@ def guardian_anchor(reason: str = "") -> Result:
     return _result(here.authority.anchor(here.principal, reason=reason))
 
 
+@_together
 def treasury_create_budget(budget_id: str, name: str, allocated: int, currency: str) -> Result:
     """Allocate a budget, as guardian."""
     here = session()
@@ -225,6 +247,7 @@ def treasury_create_budget(budget_id: str, name: str, allocated: int, currency: 
     return {**_result(receipt), "budget_id": budget_id, "allocated": allocated}
 
 
+@_together
 def treasury_debit(budget_id: str, amount: int, description: str = "") -> Result:
     """Spend from a budget, as operator; more than its balance is refused before any write."""
     here = session()
@@ -239,6 +262,7 @@ def treasury_debit(budget_id: str, amount: int, description: str = "") -> Result
 # ---- inside ------------------------------------------------------------------------------------
 
 
+@_together
 def _climb(
     *,
     claim: str,
@@ -315,6 +339,7 @@ def _backing(
     return backing
 
 
+@_together
 def _act(
     name: str,
     *,
@@ -419,7 +444,10 @@ def _treasury(here: Session) -> Result:
 
 
 def _authority(here: Session) -> Result:
-    standing = here.authority.standing(here.principal)
+    try:
+        standing = here.authority.standing(here.principal)
+    except UnknownPrincipal as error:
+        return {"principal": here.principal, "profile": None, "error": str(error)}
     expires_at = None if standing.expires_at is None else canonical.format_at(standing.expires_at)
     return {"principal": here.principal, "profile": standing.profile, "expires_at": expires_at}
 
@@ -428,4 +456,6 @@ def _spell(value: float | Decimal | str) -> str:
     """A float becomes the decimal that its `repr` shows: 0.92 is "0.92"."""
     if isinstance(value, str):
         return value
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise InputError(f"{value!r} is not a number: write 0.92 or '0.92'")
     return canonical.format_decimal(Decimal(repr(value)) if isinstance(value, float) else value)

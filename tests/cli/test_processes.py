@@ -26,18 +26,20 @@ HEAVY = ("pydantic", "apsw", "apscheduler", "rich", "cryptography", "transitions
         (["check", "carol.key"], 1),
         (["escalat"], 2),
         (["may", "alice", "guardian"], 3),
-        (["drill", "run", "blocked.drill.toml", "blocked.drill.toml"], 4),
+        (["drill", "run", "blocked.drill.toml", "after.drill.toml"], 4),
         (["receipts", "show", "99"], 5),
         (["--constitution", "none.toml", "status"], 6),
     ],
 )
 def test_the_exit_code_says_what_became_of_it(line, code, live):
-    live.write(
-        "blocked.drill.toml",
-        '[drill]\nid = "gate"\ntitle = "t"\nmarker = "m"\nstart = "2030-01-01T00:00:00Z"\n'
-        'gate = true\n[[step]]\ndo = "may"\nwith = { what = "operator" }\n'
-        "expect.result = { success = true }\n",
-    )
+    for name, id_ in (("blocked", "gate"), ("after", "after")):
+        live.write(
+            f"{name}.drill.toml",
+            f'[drill]\nid = "{id_}"\ntitle = "t"\nmarker = "DRILL/m"\n'
+            'start = "2030-01-01T00:00:00Z"\n'
+            'gate = true\n[[step]]\ndo = "may"\nwith = { what = "operator" }\n'
+            "expect.result = { success = true }\n",
+        )
     done = live.process([VMSTATE, *line])
     assert done.code == code
     assert "Traceback" not in done.err

@@ -159,7 +159,7 @@ def test_without_the_ledgers_key_it_says_so_instead_of_serving(short):
 def test_a_drills_ledger_is_not_served(short):
     drill = short.write(
         "mine.drill.toml",
-        '[drill]\nid = "mine"\ntitle = "t"\nmarker = "m"\nstart = "2030-01-01T00:00:00Z"\n'
+        '[drill]\nid = "mine"\ntitle = "t"\nmarker = "DRILL/m"\nstart = "2030-01-01T00:00:00Z"\n'
         '[[step]]\nadvance = "1s"\n',
     )
     short.ok(f"vmstate drill run {drill.name} --keep kept")

@@ -30,6 +30,7 @@ do   = "escalate"
 with = { to = "operator", trigger = "operator_request", reason = "DRILL: look around" }
 save = "op"
 """
+TOO_LONG = '[[step]]\nadvance_to = "{op.expires_at} + 25h"\n'
 REASON = "DRILL: approved by another"
 
 
@@ -37,7 +38,7 @@ def test_a_drill_leaves_no_file_behind(rehearsal, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert rehearsal.passes(CLIMB).root
-    assert rehearsal.run(CLIMB + '[[step]]\nadvance = "25h"').verdict == "error"
+    assert rehearsal.run(CLIMB + TOO_LONG).verdict == "error"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -90,3 +90,25 @@ def test_what_has_no_digest_is_refused_when_it_is_read_with_its_file(expected, m
             f'{HEADING}[[step]]\nadvance = "1s"\nexpect.{expected}\n'.encode(), name="one.toml"
         )
     assert caught.value.problems == (f"one.toml:1: {message}",)
+
+
+def test_what_is_nested_too_deep_is_refused_when_it_is_read():
+    with pytest.raises(DrillError) as caught:
+        read_drill(b"x = " + b"[" * 5_000, name="one.toml")
+    assert caught.value.problems == ("one.toml: is nested too deep to be read",)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        'advance_to = "9999-12-31T12:00:00Z + 2d"',
+        'advance_to = "0001-01-01T12:00:00Z - 2d"',
+        'advance_to = "9999-12-31T12:00:00Z"\n[[step]]\nadvance = "2d"',
+    ],
+)
+def test_a_wait_until_a_time_that_no_calendar_has_is_refused_when_it_is_read(wait):
+    heading = HEADING
+    if "[[step]]" in wait:
+        heading = heading.replace("2030-01-01T00:00:00Z", "9999-12-31T00:00:00Z")
+    with pytest.raises(DrillError, match=r"^one\.toml:\d+: step\.\d\.advance"):
+        read_drill(f"{heading}[[step]]\n{wait}\n".encode(), name="one.toml")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vmstate.drills.drill import read_drill
-from vmstate.drills.runner import run_suite
+from vmstate.drills.runner import run_drill, run_suite
 from vmstate.errors import DrillError
 
 VMSTATE = Path(sys.executable).with_name("vmstate")
@@ -35,8 +35,10 @@ with = { to = "guardian", trigger = "operator_request", reason = "DRILL: approve
 NOON = "2030-01-01T12:00:0"
 HOLDS = '[[step]]\nadvance = "1s"\n'
 FAILS = '[[step]]\nadvance = "1s"\nexpect.active = 7\n'
-TOO_LONG = '[[step]]\nadvance = "25h"\n'
-IN_THE_PAST = '[[step]]\nadvance = "1s"\n[[step]]\nadvance_to = "2030-01-01T12:00:00Z"\n'
+# After CLIMB, whose end is not known when the drill is read: it is an hour from noon.
+TO_ITS_END = '[[step]]\nadvance_to = "{op.expires_at}"\n'
+TOO_LONG = '[[step]]\nadvance_to = "{op.expires_at} + 25h"\n'
+IN_THE_PAST = '[[step]]\nadvance = "1s"\n[[step]]\nadvance_to = "{op.expires_at} - 1h"\n'
 GIVE_BACK = '[[cleanup]]\ndo = "release"\nwith = { lease = "{op.lease}" }\n'
 
 
@@ -59,11 +61,12 @@ def nothing_is_open(run):
             "",
         ),
         (
-            CLIMB + HOLDS + HOLDS,
-            'virtual_limit = "1s"',
+            CLIMB + TO_ITS_END + HOLDS,
+            'virtual_limit = "1h"',
             "error",
-            "step 3: waits longer than its virtual limit of 1s",
+            "step 3: waits longer than its virtual limit of 1h",
         ),
+        (CLIMB + TO_ITS_END, 'virtual_limit = "1h"', "pass", ""),
         (
             CLIMB + '[[step]]\nadvance = "idle"\n',
             'virtual_limit = "59m"',
@@ -95,9 +98,11 @@ def test_cleanup_runs_after_a_failure_and_after_an_error(steps, rehearsal):
 
 
 def test_a_cleanup_of_what_was_never_opened_is_no_crash(rehearsal):
-    run = rehearsal.run(TOO_LONG + CLIMB + GIVE_BACK)
+    never = CLIMB.replace('"op"', '"never"') + GIVE_BACK.replace("{op.", "{never.")
+    run = rehearsal.run(CLIMB + TOO_LONG + never)
     assert run.verdict == "error"
-    assert run.reason.startswith("step 1: waits longer")
+    assert run.reason.startswith("step 2: waits longer")
+    assert nothing_is_open(run)
 
 
 def test_a_cleanup_of_what_was_refused_keeps_the_verdict_and_what_was_seen(rehearsal):
@@ -110,9 +115,11 @@ def test_a_cleanup_of_what_was_refused_keeps_the_verdict_and_what_was_seen(rehea
     ]
 
 
-def test_a_cleanup_that_waits_too_long_still_leaves_nothing_open(rehearsal):
-    run = rehearsal.run(CLIMB + "[[cleanup]]\nadvance_to = '2030-01-01T11:00:00Z'\n")
+@pytest.mark.parametrize("until", ["{op.expires_at} - 2h", "{op.expires_at} + 25h"])
+def test_a_cleanup_that_waits_too_long_still_leaves_nothing_open(until, rehearsal):
+    run = rehearsal.run(f"{CLIMB}[[cleanup]]\nadvance_to = '{until}'\n")
     assert run.verdict == "error"
+    assert run.reason.startswith("step 2: waits ")
     assert nothing_is_open(run)
 
 
@@ -142,12 +149,19 @@ def test_a_field_that_no_answer_of_its_verb_has_is_refused_when_it_is_read(rehea
         )
 
 
-@pytest.mark.parametrize("missing", ["balance", "expires_at", "act"])
-def test_a_field_that_an_answer_does_not_have_is_no_crash(missing, rehearsal):
+@pytest.mark.parametrize(
+    "step",
+    [
+        'advance_to = "{op.expires_at}"',
+        'do = "release"\nwith = { lease = "{op.balance}" }',
+        'do = "act"\nwith = { act = "logs.read", reason = "DRILL: {op.balance}" }',
+    ],
+)
+def test_a_field_that_an_answer_does_not_have_is_no_crash(step, rehearsal):
     run = rehearsal.run(
         CLIMB.replace("DRILL: look around", "short")
         + "expect.result = { success = false }\n"
-        + f'[[step]]\nadvance_to = "{{op.{missing}}}"\n'
+        + f"[[step]]\n{step}\n"
     )
     assert [step.passed for step in run.steps] == [True]
     assert run.verdict == "error"
@@ -191,7 +205,7 @@ def drill(name, steps, *, gate=False):
     return read_drill((heading + steps).encode(), name=f"{name}.drill.toml")
 
 
-@pytest.mark.parametrize("steps", [FAILS, TOO_LONG])
+@pytest.mark.parametrize("steps", [FAILS, CLIMB + TOO_LONG])
 def test_a_gate_that_does_not_pass_blocks_what_comes_after_it(steps, rehearsal):
     suite = (drill("one", HOLDS), drill("gate", steps, gate=True), drill("two", HOLDS))
     runs = list(run_suite(suite, rehearsal.starter))
@@ -210,9 +224,12 @@ def test_a_gate_that_passes_and_a_drill_that_is_none_block_nothing(rehearsal):
     [
         ({"a": HOLDS}, 0),
         ({"a": HOLDS, "b": FAILS}, 1),
+        ({"a": FAILS, "b": HOLDS}, 1),
         ({"a": "gate = true\n" + FAILS, "b": HOLDS}, 4),
-        ({"a": HOLDS, "b": TOO_LONG}, 6),
-        ({"a": "gate = true\n" + TOO_LONG, "b": HOLDS}, 6),
+        ({"a": HOLDS, "b": CLIMB + TOO_LONG}, 6),
+        ({"a": FAILS, "b": CLIMB + TOO_LONG}, 6),
+        ({"a": CLIMB + TOO_LONG, "b": FAILS}, 6),
+        ({"a": "gate = true\n" + CLIMB + TOO_LONG, "b": HOLDS}, 6),
         ({"a": "[[step]]\n"}, 2),
     ],
 )
@@ -227,3 +244,26 @@ def test_the_exit_code_tells_the_verdict(files_, code, tmp_path):
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_two_drills_of_one_id_are_refused_before_anything_runs(tmp_path):
+    (tmp_path / "constitution.toml").write_bytes(STARTER)
+    for name in "ab":
+        path = tmp_path / f"{name}.drill.toml"
+        path.write_text(HEADING.replace("{id}", "same") + HOLDS, encoding="utf-8")
+    line = [VMSTATE, "drill", "run", "a.drill.toml", "b.drill.toml", "--keep", "kept"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: two drills are called 'same': give each an id of its own\n"
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_marker_that_is_not_the_constitutions_is_an_error_and_nothing_runs(rehearsal, tmp_path):
+    heading = HEADING.replace("{id}", "mine").replace("DRILL/", "LIVE/")
+    run = run_drill(rehearsal.read(CLIMB, heading), rehearsal.starter, keep=tmp_path)
+    assert (run.verdict, run.steps, run.root) == ("error", (), "")
+    assert run.reason == (
+        "mine.drill.toml: the marker 'LIVE/2030-01-01' does not begin with 'DRILL/', "
+        "by which this constitution tells drills"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -110,7 +110,7 @@ def test_another_programs_database_is_no_ledger_and_stays_as_it_was(tmp_path):
 
 
 def test_a_folder_is_no_ledger(tmp_path):
-    assert str(tmp_path) in refusal(LedgerError, lambda: Ledger.open(tmp_path))
+    assert str(tmp_path) in refusal(LedgerMismatch, lambda: Ledger.open(tmp_path))
 
 
 def test_a_ledger_of_a_later_format_is_left_alone(copy):
@@ -172,7 +172,9 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path, house):
 
 def test_an_account_that_may_not_write_here_is_told_so(house):
     with tempfile.TemporaryDirectory(dir="/tmp") as name:  # others must reach it
-        folder, law = Path(name), house.golden / "constitution.toml"
+        folder = Path(name)
+        law = folder / "constitution.toml"
+        law.write_bytes((house.golden / "constitution.toml").read_bytes())
         for ledger in ("warm", "hidden", "shared"):
             Authority.create(house.law, folder / f"{ledger}.db").close()
         (folder / "hidden.db").chmod(0)

@@ -276,7 +276,7 @@ def test_a_drill_that_fails_shows_its_steps_with_expected_and_got(pytester, run)
 
 
 def test_a_drill_that_stops_at_its_limit_says_so(pytester, run):
-    text = DRILL.replace('advance = "30m"', 'advance = "25h"')
+    text = DRILL.replace('advance = "30m"', 'advance_to = "{op.expires_at} + 25h"')
     (pytester.path / "mine.drill.toml").write_text(text % "observer", encoding="utf-8")
     done = run()
     done.assert_outcomes(failed=1)

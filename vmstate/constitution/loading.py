@@ -24,11 +24,12 @@ from vmstate.canonical import Json
 from vmstate.clock import duration_us
 from vmstate.constitution.document import Document
 from vmstate.constitution.law import Constitution
-from vmstate.constitution.lines import misfits, not_toml, report
+from vmstate.constitution.lines import Place, misfits, not_toml, report
 from vmstate.constitution.names import find_mistakes
 from vmstate.errors import ConstitutionError, InputError
 from vmstate.signing import PublicKey
 
+_UNREFERENCED = frozenset(("escalations", "acts", "holds", "invariants"))
 FILE_BYTES = 1_048_576  # 50 profiles and 500 rules take a tenth of it
 _NAMED_TABLES = (
     "groups principals profiles acts facts escalations cooldown holds endings invariants"
@@ -60,7 +61,9 @@ def read_constitution(data: bytes, *, name: str = "constitution.toml") -> Consti
     try:
         document = Document.model_validate(parsed)
     except ValidationError as error:
-        raise ConstitutionError(report(name, text, misfits(Document, error))) from error
+        found = misfits(Document, error)
+        found += _mistakes_elsewhere(parsed, [place for place, _ in found])
+        raise ConstitutionError(report(name, text, found)) from error
     if mistakes := list(find_mistakes(document)):
         raise ConstitutionError(report(name, text, mistakes))
     try:
@@ -68,6 +71,26 @@ def read_constitution(data: bytes, *, name: str = "constitution.toml") -> Consti
     except InputError as error:
         raise ConstitutionError((f"{name}:1: {error}",)) from error
     return Constitution(document=document, toml=data, canonical=form)
+
+
+def _mistakes_elsewhere(
+    parsed: dict[str, object], misfitting: list[Place]
+) -> list[tuple[Place, str]]:
+    """Names that don't fit in what has its shape, so that all mistakes are told at once.
+
+    Only where the misfits stand in tables that no other refers to: what is left out must not make
+    a name look unknown.
+    """
+    rest = {name: dict(t) if isinstance(t, dict) else t for name, t in parsed.items()}
+    for place in misfitting:
+        table = rest.get(str(place[0])) if place else None
+        if len(place) < 2 or place[0] not in _UNREFERENCED or not isinstance(table, dict):  # noqa: PLR2004 -- table, entry
+            return []
+        table.pop(place[1], None)
+    try:
+        return list(find_mistakes(Document.model_validate(rest)))
+    except ValidationError:
+        return []
 
 
 def _parse(data: bytes, name: str) -> tuple[dict[str, object], str]:
@@ -85,6 +108,8 @@ def _parse(data: bytes, name: str) -> tuple[dict[str, object], str]:
         return tomllib.loads(text), text
     except tomllib.TOMLDecodeError as error:
         raise ConstitutionError((not_toml(name, text, error),)) from error
+    except RecursionError as error:
+        raise ConstitutionError((f"{name}: is nested too deep to be read",)) from error
 
 
 def _normal(value: object) -> Json:

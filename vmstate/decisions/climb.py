@@ -20,7 +20,7 @@ from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.evidence import FactsHeard, Heard, hear_approvals, hear_facts, used_ids
 from vmstate.decisions.law import Law, request_faults, standing_faults
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
-from vmstate.leases.watermark import later
+from vmstate.leases.watermark import Watermark, later
 from vmstate.signing import Signed
 from vmstate.treasury.budget import Budget, cost_line
 
@@ -54,7 +54,8 @@ def climb(law: Law, state: State, command: Escalate, now: Moment) -> tuple[Entry
             principal=command.principal, actor=command.actor, reason=command.reason, lease=top.id
         )
         renewal = renew(law, state, asked, now)
-        unmet += renewal.grounds.unmet
+        # A parent that lasts as long as it can already is no reason against the climb.
+        unmet += [one for one in renewal.grounds.unmet if one.code != "renewal_gains_nothing"]
         if renewal.renews is not None:
             before = (renewal,)
             leases = (*state.stack.leases[:-1], renewal.renews)
@@ -67,7 +68,8 @@ def climb(law: Law, state: State, command: Escalate, now: Moment) -> tuple[Entry
     unmet += verdict_unmet
     if rule is None or unmet:
         # What a denied climb would have renewed stays as it was: the renewal is not written.
-        return (denial(state, command, unmet, now, rule=rule, hearing=hearing.facts),)
+        refused = denial(state, command, unmet, now, rule=rule, hearing=hearing.facts)
+        return (_with_cost(law, state, refused, rule),)
     return (*before, _grant(law, state, command, rule, hearing, now))
 
 
@@ -99,9 +101,10 @@ def renew(law: Law, state: State, command: Renew, now: Moment) -> Entry:
         remedy = "renew what it stands on first, or later" if clipped_by else "renew it later"
         unmet.append(Unmet(NO_RULE, "renewal_gains_nothing", then, until, remedy))
     if unmet:
-        return denial(
+        refused = denial(
             state, command, unmet, now, rule=lease.rule, hearing=hearing.facts, lease=lease.id
         )
+        return _with_cost(law, state, refused, lease.rule)
     longer = replace(lease, deadline=later(now, length), renewals=lease.renewals + 1)
     entry = _backed(law, command, hearing, longer, lease.rule, clipped_by)
     return replace(
@@ -261,6 +264,18 @@ def _charge(table: Escalation, state: State) -> _Charge:
     return {"cost": (line,), "budget": budget.after(amount)}
 
 
+def _with_cost(law: Law, state: State, refused: Entry, rule: str | None) -> Entry:
+    """A refusal that says what the rule would have cost, and what there was to pay it."""
+    table = law.document.escalations.get(rule or "")
+    if table is None or table.cost is None:
+        return refused
+    name, amount = table.cost.budget, table.cost.amount
+    budget = state.budgets.get(name)
+    unit, available = (budget.unit, budget.available) if budget is not None else ("", 0)
+    line = cost_line(name, unit, requested=amount, available=available, charged=0)
+    return replace(refused, cost=(line,))
+
+
 def drill_faults(state: State, now: Moment) -> list[Unmet]:
     """Nothing is granted in a drill that is over."""
     drill = state.drill
@@ -343,12 +358,22 @@ def _wait(law: Law, state: State, profile: str, now: Moment, *, exempt: bool) ->
     left = [lease for lease in leases if lease.ended is not None and not lease.unseated]
     past = [mark.since(lease.ended, now) for lease in left if lease.ended is not None]
     cooling = timedelta() if exempt else max(timedelta(), cooldown - min(past, default=cooldown))
-    start = now
-    for lease in sorted(leases, key=lambda one: one.seq, reverse=True):
-        if lease.ended is not None and mark.since(lease.ended, start) >= cooldown:
-            break
-        start = lease.granted
-    return Wait(cooling, None if cap is None else cap - mark.since(start, now))
+    return Wait(cooling, None if cap is None else cap - _held_for(mark, leases, cooldown, now))
+
+
+def _held_for(mark: Watermark, leases: list[Lease], cooldown: timedelta, now: Moment) -> timedelta:
+    """How long the hold under way has lasted: back over every lease that reaches into it."""
+    start, rest, found = now, leases, True
+    while found:
+        reaching = [
+            one for one in rest if one.ended is None or mark.since(one.ended, start) < cooldown
+        ]
+        rest = [one for one in rest if one not in reaching]
+        found = bool(reaching)
+        for lease in reaching:
+            if mark.since(lease.granted, now) > mark.since(start, now):
+                start = lease.granted
+    return mark.since(start, now)
 
 
 def _renewal_faults(stack: LeaseStack, lease: Lease, table: Escalation) -> list[Unmet]:

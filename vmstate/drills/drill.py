@@ -36,10 +36,11 @@ from pydantic import (
 )
 
 from vmstate import canonical
-from vmstate.constitution.document import Duration, Line, Name, Word
+from vmstate.constitution.document import SCROLLS, Duration, Line, Name, Word
 from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.lines import Place, misfits, not_toml, report
 from vmstate.errors import DrillError, InputError
+from vmstate.ledger.receipt import KEYS, TABLES
 
 FILE_BYTES = 262_144  # the longest packaged drill takes a fiftieth of it
 STEPS = 1_000  # more than anybody would read
@@ -73,6 +74,17 @@ RESULT_FIELDS = (
     "result",
     "balance",
     "receipt",
+)
+# A receipt as one flat table (`expect.fields_of`): its own fields, and those of its tables.
+RECEIPT_FIELDS = tuple(
+    sorted(
+        {key for table in ("who", "what") for key in TABLES[table]}
+        | KEYS - {"who", "what", "authority", "cost", "proofs"}
+        | {"rule", "codes", "error", "tem_context_hash", "request", "checkpoint"}
+        | {"budget", "unit", "requested", "available", "charged", "name", "allocated"}
+        | {"hand", "late_us", "kind", "step_us", "newest", "held_until", "request_nonce"}
+        | {"mode", "set_by", "until", "budget_ceiling", "currency", "size", *SCROLLS}
+    )
 )
 IDLE = "idle"
 SUITE = (
@@ -283,6 +295,8 @@ def read_drill(data: bytes, *, name: str) -> Drill:
         parsed = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DrillError((not_toml(name, text, error),)) from error
+    except RecursionError as error:
+        raise DrillError((f"{name}: is nested too deep to be read",)) from error
     try:
         document = Document.model_validate(parsed)
     except ValidationError as error:
@@ -337,22 +351,74 @@ def fill(text: str, known: Mapping[str, str]) -> str:
 def _mistakes(document: Document) -> Iterator[tuple[Place, str]]:
     """References that nothing answers, and times that can't be."""
     saved: dict[str, tuple[str, ...]] = {}
+    reached = canonical.parse_at(document.drill.start)  # at the earliest, as far as can be told
     for table in ("setup", "step", "cleanup"):
         for index, step in enumerate(getattr(document, table)):
             place: Place = (table, index)
             spoken = step.model_dump(exclude={"save"}, exclude_unset=True)
             for name, part in references(spoken):
                 yield from _reference(name, part, saved, place)
-            if step.advance_to is not None:
-                try:
-                    base, _ = parse_wait(step.advance_to)
-                    if not _REFERENCE.fullmatch(base):
-                        canonical.parse_at(base)
-                except InputError as error:
-                    yield (*place, "advance_to"), str(error)
+            yield from ((place, what) for what in _misplaced(step))
+            try:
+                reached = _reach(step, reached, document.drill)
+            except InputError as error:
+                yield (*place, "advance" if step.advance else "advance_to"), str(error)
             if step.save is not None:
                 reads = step.do in {"may", "context"}
                 saved[step.save] = ("success",) if reads else RESULT_FIELDS
+
+
+def _reach(step: Step, now: datetime, heading: Heading) -> datetime:
+    """When the drill is after `step`, as early as can be; raises InputError if it can't be."""
+    wait = step.advance or step.advance_to
+    try:
+        at = _wait_until(step, now)
+    except OverflowError as error:
+        raise InputError(f"{wait!r} is in no calendar: write a time from year 1 to 9999") from error
+    if at < now:
+        past, here = canonical.format_at(at), canonical.format_at(now)
+        raise InputError(f"{past} is past: the drill is at {here}")
+    if at - canonical.parse_at(heading.start) > heading.virtual_limit:
+        limit = canonical.format_duration(heading.virtual_limit)
+        raise InputError(f"{wait!r} is beyond the virtual_limit of {limit}")
+    return at
+
+
+def _wait_until(step: Step, now: datetime) -> datetime:
+    """Where a wait leads as far as can be told; a step without one, or by a reference, to `now`."""
+    if step.advance is not None and step.advance != IDLE:
+        return now + canonical.parse_duration(step.advance)
+    if step.advance_to is None:
+        return now
+    base, offset = parse_wait(step.advance_to)
+    reference = _REFERENCE.fullmatch(base)
+    if reference is None:
+        return canonical.parse_at(base) + offset
+    if reference[2] != "expires_at":
+        raise InputError(f"{base} is not a time: wait for {{{reference[1]}.expires_at}}")
+    return now
+
+
+def _misplaced(step: Step) -> Iterator[str]:
+    """Expectations that no answer of this step could meet, because it has no such field."""
+    expect = step.expect
+    if expect.denied is not None and step.do in {None, "may", "context"}:
+        yield "nothing is decided in this step, so nothing can be denied: leave expect.denied out"
+    for name in expect.result:
+        if step.do == "context":
+            known: tuple[str, ...] = ()
+            fits = name.split(".")[0] in {"health", "drill", "treasury"}
+        else:
+            known = ("success",) if step.do == "may" else RESULT_FIELDS
+            fits = name in known
+        if not fits:
+            listed = ", ".join(known) or "health.…, drill.… and treasury.…"
+            yield f"a result here has no {name!r}{did_you_mean(name, known)}: it has {listed}"
+    for fields in expect.receipts or ():
+        for name in fields:
+            if name not in RECEIPT_FIELDS and name not in step.with_.arguments:
+                near = did_you_mean(name, RECEIPT_FIELDS)
+                yield f"a receipt has no field {name!r}{near}"
 
 
 def _reference(

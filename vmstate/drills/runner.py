@@ -154,6 +154,9 @@ def _stage(
     table = constitution.document.drill
     if table is None:
         raise InputError("the constitution has no [drill] table: add one to run drills")
+    if not drill.marker.startswith(table.marker):
+        what = f"the marker {drill.marker!r} does not begin with {table.marker!r}"
+        raise InputError(f"{drill.name}: {what}, by which this constitution tells drills")
     origin = f"{constitution.name}/drill/{drill.id}"
     stand_ins = StandIns(constitution, origin=origin, digest=drill.digest)
     mark = stand_ins.mark(drill.id, drill.marker)

@@ -12,7 +12,7 @@ The present moment is never pulled forward to a time once seen: a bogus future m
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from vmstate.clock import Moment, duration_us, from_us, to_us
+from vmstate.clock import FROZEN_BOOT, Moment, duration_us, from_us, to_us
 
 BEHIND_FOR = timedelta(seconds=1)  # a real-time clock kept by a battery has whole seconds
 STEP_US = 2_000_000  # a time server slews what is less, on both hands alike
@@ -46,12 +46,16 @@ class Watermark:
     recovered: Moment | None = None
 
     def is_behind(self, now: Moment) -> bool:
-        """Whether `now` is in a new boot and reads earlier than the newest receipt."""
+        """Whether `now` is in a new boot that began, by this clock, before the newest receipt.
+
+        Asked of the boot's beginning, because a clock in the past catches up with time: what it
+        lost sight of stays lost until something is written.
+        """
         newest = self.newest
         return (
             newest is not None
             and newest.boot_id != now.boot_id
-            and now.wall < newest.wall - BEHIND_FOR
+            and _began(now) < newest.wall - BEHIND_FOR
         )
 
     def voids(self, seq: int, boot_id: str, now: Moment) -> bool:
@@ -91,6 +95,8 @@ class Watermark:
         if newest.boot_id == now.boot_id:
             step -= now.boot_us - newest.boot_us
             stepped = abs(step) > STEP_US or now.wall < newest.wall
+        elif self.is_behind(now):
+            return to_us(_began(now)) - to_us(newest.wall)
         else:
             stepped = now.wall < newest.wall
         return step if stepped else None
@@ -116,6 +122,13 @@ class Watermark:
         if then.boot_id != now.boot_id and then.wall > now.wall and self.recovered is not None:
             then = self.recovered
         return elapsed(then, now)
+
+
+def _began(now: Moment) -> datetime:
+    """When this boot began, by the wall as it reads now; frozen time has no beginning."""
+    if now.boot_id == FROZEN_BOOT:
+        return now.wall
+    return now.wall - timedelta(microseconds=now.boot_us)
 
 
 def passed(deadline: Moment, now: Moment) -> bool:

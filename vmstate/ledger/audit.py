@@ -20,6 +20,7 @@ checkpoint kept elsewhere shows that. What a boot-time hand read stands in no re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,8 @@ class _LeaseRows:
                 f"the table of leases has no row for {name}, or none that can be read"
             )
             return
+        if not _equally_long(row):
+            self._replay.find(f"the table of leases gives {name} another length by the boot hand")
         differing = [key for key, said in _said(held).items() if said != _written(row)[key]]
         if differing:
             told = ", ".join(differing)
@@ -226,6 +229,14 @@ class _LeaseRows:
                 if self._snapshot.receipt(seq).type == "profile_escalation":
                     continue
             self._replay.find(f"the table of leases has {lease_id(seq)}, which no receipt granted")
+
+
+def _equally_long(row: Lease) -> bool:
+    """Whether both hands give a lease the same length, where they can be compared."""
+    if row.renewals or row.granted.boot_id != row.deadline.boot_id:
+        return True
+    by_boot = timedelta(microseconds=row.deadline.boot_us - row.granted.boot_us)
+    return by_boot == row.deadline.wall - row.granted.wall
 
 
 def _said(held: Held) -> dict[str, object]:

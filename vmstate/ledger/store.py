@@ -81,6 +81,8 @@ class Ledger:
             LedgerMismatch: it is not a ledger, or of another format.
             LedgerUnavailable: it can't be read now.
         """
+        if path.is_dir():
+            raise LedgerMismatch(f"{path} is a folder: name the ledger's file with --ledger")
         if not path.exists():
             raise LedgerNotFound(f"there is no ledger {path}: make one with vmstate init")
         with _reported(path):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from vmstate.drills.runner import DrillRun
 
 _COLOURS = {"pass": "green", "fail": "red", "blocked": "yellow", "error": "red"}
-_CODES = {"pass": OK, "fail": FAILED, "blocked": BLOCKED, "error": ERROR}
+# What is worst comes first, and is what the exit code says.
+_CODES = {"error": ERROR, "blocked": BLOCKED, "fail": FAILED, "pass": OK}
 
 
 @click.group(cls=Group)
@@ -91,6 +92,9 @@ def run(
     from vmstate.drills.runner import run_suite
 
     drills = tuple(load_drill(path) for path in drill_files) or packaged_drills()
+    twice = {one.id for one in drills if sum(other.id == one.id for other in drills) > 1}
+    if twice:
+        raise InputError(f"two drills are called {min(twice)!r}: give each an id of its own")
     law = _law(settings, packaged=not drill_files)
     if keep is not None:
         _make_folder(keep)
@@ -110,7 +114,8 @@ def run(
         _summary(runs, law)
         if written is not None:
             click.echo(f"pack {written.id}: {written.page}, {written.data}")
-    raise SystemExit(max(_CODES[one.verdict] for one in runs))
+    verdicts = {one.verdict for one in runs}
+    raise SystemExit(next(code for name, code in _CODES.items() if name in verdicts))
 
 
 def _law(settings: Settings, *, packaged: bool) -> "Constitution":
