@@ -253,7 +253,7 @@ def test_a_request_with_a_field_missing_is_refused(field):
         {"statement": {**APPROVED.statement.body(), "request": "sha256:ABC"}},
         {"statement": {**ATTESTED.statement.body(), "facts": {"a": 0.5}}},
     ],
-    ids=str,
+    ids=range(12),
 )
 def test_a_signed_statement_of_no_form_is_refused(change):
     refusal(read_signed, spelled({**APPROVED.body(), **change}))
