@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from vmstate.decisions.route import Explanation
     from vmstate.errors import Denied, LedgerUnavailable, VmstateError
     from vmstate.expiry import Expiry, VirtualExpiry
+    from vmstate.keys import PrivateKey
     from vmstate.leases.lease import Lease
     from vmstate.leases.standing import Standing
     from vmstate.ledger.receipt import Receipt
-    from vmstate.signing import PrivateKey
 
 # The face is loaded when it is used: importing vmstate must not load a scheduler or a database.
 _HOMES = {
@@ -36,7 +36,7 @@ _HOMES = {
     "Lease": "vmstate.leases.lease",
     "LedgerUnavailable": "vmstate.errors",
     "Moment": "vmstate.clock",
-    "PrivateKey": "vmstate.signing",
+    "PrivateKey": "vmstate.keys",
     "Receipt": "vmstate.ledger.receipt",
     "Standing": "vmstate.leases.standing",
     "SystemClock": "vmstate.clock",

@@ -42,6 +42,7 @@ from vmstate.decisions.statements import (
     statement_ids,
 )
 from vmstate.errors import InputError, LedgerMismatch, UnknownPrincipal
+from vmstate.keys import PrivateKey
 from vmstate.leases.lease import LeaseStack, Overdue
 from vmstate.leases.standing import Standing
 from vmstate.ledger.checkpoint import Checkpoint
@@ -49,7 +50,7 @@ from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due, Scope, Snapshot
 from vmstate.ledger.store import BUSY_MS, Ledger
 from vmstate.ledger.transaction import DrillMark, Transaction
-from vmstate.signing import PrivateKey, Request, Signed
+from vmstate.signing import Request, Signed
 
 log = logging.getLogger("vmstate")
 

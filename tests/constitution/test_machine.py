@@ -11,7 +11,7 @@ from vmstate.clock import VirtualClock
 from vmstate.constitution.guards import Case
 from vmstate.constitution.loading import load_constitution, read_constitution
 from vmstate.constitution.unmet import Unmet
-from vmstate.signing import PrivateKey
+from vmstate.keys import PrivateKey
 
 SHIPPED = Path(__file__).parents[2] / "constitution.toml"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

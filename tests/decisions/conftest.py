@@ -11,8 +11,9 @@ from vmstate import canonical
 from vmstate.authority import Authority
 from vmstate.clock import VirtualClock
 from vmstate.constitution.loading import read_constitution
+from vmstate.keys import PrivateKey
 from vmstate.ledger.store import DrillMark
-from vmstate.signing import Approval, Attestation, PrivateKey, approve, new_nonce, sign
+from vmstate.signing import Approval, Attestation, approve, new_nonce, sign
 
 SHIPPED = Path(__file__).parents[2] / "constitution.toml"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -6,8 +6,9 @@ import pytest
 
 from vmstate.clock import VirtualClock
 from vmstate.expiry import VirtualExpiry
+from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
-from vmstate.signing import PrivateKey, approve
+from vmstate.signing import approve
 
 US = timedelta(microseconds=1)
 MINUTE = timedelta(minutes=1)

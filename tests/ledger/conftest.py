@@ -19,6 +19,7 @@ from vmstate.clock import VirtualClock
 from vmstate.constitution.loading import load_constitution
 from vmstate.decisions.command import Recover, Release, make_command
 from vmstate.expiry import VirtualExpiry
+from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_bundle
 from vmstate.ledger.bundle import export
 from vmstate.ledger.checkpoint import Checkpoint, sign_checkpoint
@@ -26,7 +27,7 @@ from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.store import Ledger, key_path
 from vmstate.ledger.transaction import DrillMark
-from vmstate.signing import Ending, PrivateKey, Request, approve, attest, sign
+from vmstate.signing import Ending, Request, approve, attest, sign
 
 GOLDEN = Path(__file__).with_name("golden")
 LAW = load_constitution(GOLDEN / "constitution.toml")

@@ -9,9 +9,9 @@ import pytest
 from vmstate.authority import Authority
 from vmstate.constitution.loading import read_constitution
 from vmstate.errors import LedgerMismatch, LedgerUnavailable
+from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.store import Ledger, adopt, key_path
-from vmstate.signing import PrivateKey
 
 FORKER = """
 import os, sys

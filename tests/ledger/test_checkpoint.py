@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmstate.errors import TamperError
+from vmstate.keys import PrivateKey
 from vmstate.ledger.checkpoint import Checkpoint, VerifierKey, open_checkpoint, sign_checkpoint
 from vmstate.ledger.merkle import Tree, leaf_hash
-from vmstate.signing import PrivateKey
 
 ORIGIN = "vaultmesh/1f2e3d4c"
 KEY = PrivateKey.derive("checkpoint")

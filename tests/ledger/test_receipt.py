@@ -10,9 +10,10 @@ from vmstate.canonical import format_at
 from vmstate.decisions.command import APPROVALS, ATTESTATIONS, FACTS
 from vmstate.decisions.decision import Entry, Grounds
 from vmstate.errors import Denied, InputError, TamperError
+from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_bundle, audit_ledger
 from vmstate.ledger.receipt import RECEIPT_BYTES, SCROLL_OF, Place, Receipt, write_receipt
-from vmstate.signing import Approval, Attestation, PrivateKey, sign
+from vmstate.signing import Approval, Attestation, sign
 
 ENVELOPE = """v seq scroll scroll_seq scroll_prev type outcome at due clock who what why authority
     cost proofs reversible reverses drill node"""

@@ -9,7 +9,8 @@ import copy as copies
 import pytest
 
 from vmstate import canonical
-from vmstate.signing import Approval, Attestation, Ending, PrivateKey, sign
+from vmstate.keys import PrivateKey
+from vmstate.signing import Approval, Attestation, Ending, sign
 
 ATTESTED, APPROVED, REVOKED, NEW = 3, 5, 11, 31
 LATE, NONCE = "2030-01-01T12:30:00.000000Z", "ab" * 16

@@ -9,10 +9,10 @@ from contextlib import closing
 import apsw
 import pytest
 
+from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.checkpoint import VerifierKey
 from vmstate.ledger.merkle import Tree
-from vmstate.signing import PrivateKey
 
 NEWEST, OPEN = 30, 28  # the last receipt, and the one whose lease is open
 US_PER_DAY = 86_400_000_000

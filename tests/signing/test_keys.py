@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from vmstate.errors import InputError
-from vmstate.signing import PrivateKey, PublicKey
+from vmstate.keys import PrivateKey, PublicKey
 
 # RFC 8032 section 7.1: secret key, public key, message, signature.
 VECTORS = {

@@ -7,10 +7,10 @@ import pytest
 import rfc8785
 
 from vmstate.errors import InputError
+from vmstate.keys import PrivateKey
 from vmstate.signing import (
     STATEMENT_BYTES,
     Ending,
-    PrivateKey,
     Request,
     approve,
     attest,

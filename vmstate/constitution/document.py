@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from vmstate import canonical
 from vmstate.errors import InputError
-from vmstate.signing import PublicKey
+from vmstate.keys import PublicKey
 
 ENDINGS = (
     "timeout_expired",

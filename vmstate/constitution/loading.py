@@ -27,7 +27,7 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.lines import Place, misfits, not_toml, report
 from vmstate.constitution.names import find_mistakes
 from vmstate.errors import ConstitutionError, InputError
-from vmstate.signing import PublicKey
+from vmstate.keys import PublicKey
 
 _UNREFERENCED = frozenset(("escalations", "acts", "holds", "invariants"))
 FILE_BYTES = 1_048_576  # 50 profiles and 500 rules take a tenth of it

@@ -7,7 +7,7 @@ folded and no look-alike is mapped, because a name that is not exactly right is 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from vmstate.signing import PublicKey
+from vmstate.keys import PublicKey
 
 CONTROLLERS = 8  # a chain of people who stand for people; longer is a mistake, and so is a circle
 

@@ -21,7 +21,8 @@ from vmstate.decisions.command import (
     make_command,
 )
 from vmstate.errors import InputError
-from vmstate.signing import Ending, PrivateKey, Request, Signed, new_nonce, sign
+from vmstate.keys import PrivateKey
+from vmstate.signing import Ending, Request, Signed, new_nonce, sign
 
 PROOF_FOR = timedelta(minutes=5)  # a signed ending is handed in at once
 

@@ -10,8 +10,9 @@ from vmstate import canonical
 from vmstate.canonical import Json
 from vmstate.constitution.law import Constitution
 from vmstate.errors import InputError
+from vmstate.keys import PrivateKey, PublicKey
 from vmstate.ledger.transaction import DrillMark
-from vmstate.signing import PrivateKey, PublicKey, Request, Signed, approve, attest
+from vmstate.signing import Request, Signed, approve, attest
 
 APPROVED_FOR = timedelta(minutes=15)
 

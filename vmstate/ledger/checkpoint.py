@@ -22,8 +22,8 @@ import re
 from dataclasses import dataclass
 
 from vmstate.errors import TamperError
+from vmstate.keys import KEY_BYTES, PrivateKey, PublicKey
 from vmstate.ledger.merkle import HASH_BYTES, Tree
-from vmstate.signing import KEY_BYTES, PrivateKey, PublicKey
 
 _ED25519 = b"\x01"
 _KEY_ID_BYTES = 4

@@ -19,10 +19,11 @@ from vmstate.constitution.facts import read_facts, spell
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.errors import InputError, TamperError
+from vmstate.keys import PublicKey
 from vmstate.leases.lease import EXPIRED, PARENT_ENDED, lease_id
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import SCROLL_OF, Receipt
-from vmstate.signing import Approval, Attestation, Ending, PublicKey, Request, Signed
+from vmstate.signing import Approval, Attestation, Ending, Request, Signed
 from vmstate.treasury.budget import Budget
 
 FINDINGS = 100  # after so many, one more would tell nobody anything

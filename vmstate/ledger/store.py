@@ -33,11 +33,11 @@ from vmstate.errors import (
     LedgerUnavailable,
     TamperError,
 )
+from vmstate.keys import PrivateKey
 from vmstate.ledger.checkpoint import VerifierKey
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Snapshot
 from vmstate.ledger.transaction import DrillMark, Log, Transaction, loading_entry
-from vmstate.signing import PrivateKey
 
 FORMAT = 1
 APPLICATION_ID = 0x766D7374  # "vmst", so that `file` and we can tell a ledger from another database

@@ -13,13 +13,13 @@ from vmstate.clock import Moment, to_us
 from vmstate.constitution.law import Constitution
 from vmstate.decisions.decision import Entry, Grounds
 from vmstate.errors import InputError, TamperError
+from vmstate.keys import PrivateKey, PublicKey
 from vmstate.leases.lease import Lease
 from vmstate.leases.watermark import Watermark
 from vmstate.ledger.checkpoint import Checkpoint, sign_checkpoint
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import SCROLL_OF, Place, Receipt, spell_leaf, write_receipt
 from vmstate.ledger.snapshot import Connection, Head, Snapshot, lease_seq
-from vmstate.signing import PrivateKey, PublicKey
 from vmstate.treasury.budget import Budget
 
 

@@ -254,7 +254,7 @@ def revoke(
     reason: str,
 ) -> None:
     """End LEASE, whoever holds it. Takes a signature: a name alone ends nobody's lease."""
-    from vmstate.signing import PrivateKey
+    from vmstate.keys import PrivateKey
 
     actor = required(who, "--as")
     if key_file is None:

@@ -21,7 +21,8 @@ from vmstate.interfaces.cli.output import emit, say
 from vmstate.interfaces.cli.settings import Command, Group, Settings, principal_option, required
 
 if TYPE_CHECKING:
-    from vmstate.signing import PublicKey, Request
+    from vmstate.keys import PublicKey
+    from vmstate.signing import Request
 
 SIGNED_FOR = "15m"
 
@@ -110,9 +111,10 @@ def sign(
     """
     from vmstate import signing
     from vmstate.clock import SystemClock
+    from vmstate.keys import PrivateKey
 
     prepared = read_prepared(file)
-    key = signing.PrivateKey.load(key_file)
+    key = PrivateKey.load(key_file)
     by = check_name(who) if who is not None else _owner(settings, key.public)
     now = SystemClock().read().wall
     if attest:
@@ -174,7 +176,7 @@ def new_key(settings: Settings, name: str, output: Path | None) -> None:
 
     The private key goes to a file that only you can read; give nobody that file.
     """
-    from vmstate.signing import PrivateKey
+    from vmstate.keys import PrivateKey
 
     check_name(name)
     path = output or Path(f"{''.join(c if c.isalnum() else '-' for c in name)}.key")
