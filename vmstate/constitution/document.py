@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from vmstate import canonical
+from vmstate.constitution.tools import Server
 from vmstate.errors import InputError
 from vmstate.keys import PublicKey
 
@@ -43,6 +44,7 @@ ENGINE_TYPES = frozenset(
         "clock_anomaly",
         "quarantine",
         "recovery",
+        "tool_call",
     )
 )
 # Acts that move units, and the receipts of these alone say that they did.
@@ -336,5 +338,6 @@ class Document(_Table):
     locks: Locks | None = None
     amendment: Exceptional | None = None
     recovery: Exceptional | None = None
+    tools: dict[Word, Server] = {}
     drill: Drill | None = None
     invariants: dict[Word, Invariant] = {}

@@ -29,7 +29,7 @@ from vmstate.constitution.names import find_mistakes
 from vmstate.errors import ConstitutionError, InputError
 from vmstate.keys import PublicKey
 
-_UNREFERENCED = frozenset(("escalations", "acts", "holds", "invariants"))
+_UNREFERENCED = frozenset(("escalations", "acts", "holds", "invariants", "tools"))
 FILE_BYTES = 1_048_576  # 50 profiles and 500 rules take a tenth of it
 _NAMED_TABLES = (
     "groups principals profiles acts facts escalations cooldown holds endings invariants"
@@ -137,6 +137,7 @@ _SPELLINGS: tuple[tuple[type, Callable[[typing.Any], Json]], ...] = (
     (timedelta, duration_us),
     (Decimal, canonical.format_decimal),
     (PublicKey, str),
+    (bool, bool),
     (int, int),
     (str, str),
 )

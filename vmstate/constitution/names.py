@@ -32,6 +32,7 @@ def find_mistakes(document: Document) -> Iterator[Mistake]:
     yield from _endings(document)
     yield from _people(document)
     yield from _acts(document)
+    yield from _tools(document)
     yield from _others(document)
 
 
@@ -192,6 +193,22 @@ def _acts(document: Document) -> Iterator[Mistake]:
             yield (*place, "profile"), _unknown(table.profile, document.profiles, "profile")
         if act in document.profiles:
             yield place, f"{act!r} is a profile too: `may` could mean either"
+
+
+def _tools(document: Document) -> Iterator[Mistake]:
+    for name, server in document.tools.items():
+        for table in ("tools", "resources", "prompts"):
+            for pattern, rule in getattr(server, table).items():
+                place: Place = ("tools", name, table, pattern)
+                if rule.profile not in document.profiles:
+                    yield (*place, "profile"), _unknown(rule.profile, document.profiles, "profile")
+                if rule.each_call and server.approvers is None:
+                    what = f"say who approves single calls: add approvers to [tools.{name}]"
+                    yield (*place, "each_call"), what
+        if server.approvers is not None:
+            need = ApprovalNeed(count=1, of=server.approvers)
+            for place, what in _approval(document, need, ("tools", name)):
+                yield ("tools", name, "approvers", *place[3:]), what
 
 
 def _others(document: Document) -> Iterator[Mistake]:

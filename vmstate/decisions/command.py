@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from vmstate import canonical
+from vmstate.constitution.tools import Kind
 from vmstate.constitution.unmet import Unmet
 from vmstate.errors import InputError
 from vmstate.signing import Request, Signed
@@ -21,6 +22,7 @@ from vmstate.treasury.budget import MOST_UNITS
 FACTS = 16  # and
 APPROVALS = 16  # and
 ATTESTATIONS = 4  # together fit a receipt of 65,535 bytes
+TOOL_CALL = "tool_call"  # the trigger of a request for one call of a tool
 CLOCK_RECOVERY = "clock_recovery"  # the trigger of a request that no profile answers
 
 
@@ -146,6 +148,40 @@ class Act(_Command):
     proofs: Proofs = {}
 
 
+class _OfServer(_Command):
+    """Something about a server behind a gate; `name` is the tool's, resource's or prompt's."""
+
+    server: Word
+    kind: Kind = "tool"
+    name: Annotated[str, _line("the name", canonical.NAME_BYTES)]
+    arguments: Digest
+
+
+class Call(_OfServer):
+    """Call what stands under `[tools]`; `arguments` is their salted digest, never they themselves.
+
+    Where each call needs its own approval, `request` is for this one, and `shown` is what its
+    approvers read in place of the digest. `claims` are what the gate found wrong with the call.
+    """
+
+    shown: Reason = ""
+    request: Request | None = None
+    approvals: Approvals = ()
+    claims: tuple[Unmet, ...] = ()
+
+
+class Tally(_OfServer):
+    """Calls that were decided one by one, and go on record together: `count` of them since `since`.
+
+    `arguments` is a digest over their digests, each over the one before and its own. Allowed calls
+    may be told so where everybody may make them; `refused` ones repeat what a receipt has said.
+    """
+
+    count: Annotated[int, Field(ge=1, lt=canonical.SAFE_INTEGER)]
+    since: Annotated[str, _line("the time", canonical.NAME_BYTES)]
+    refused: bool = False
+
+
 class CreateBudget(_Command):
     """Allocate a budget under an id that is free."""
 
@@ -172,8 +208,22 @@ class DrillMode(_Command):
     set_by: Reason
 
 
-Command = Escalate | Renew | Release | Recover | Act | CreateBudget | Debit | DrillMode
-_Any = TypeVar("_Any", Escalate, Renew, Release, Recover, Act, CreateBudget, Debit, DrillMode)
+Command = (
+    Escalate | Renew | Release | Recover | Act | Call | Tally | CreateBudget | Debit | DrillMode
+)
+_Any = TypeVar(
+    "_Any",
+    Escalate,
+    Renew,
+    Release,
+    Recover,
+    Act,
+    Call,
+    Tally,
+    CreateBudget,
+    Debit,
+    DrillMode,
+)
 
 
 def make_command(kind: type[_Any], fields: Mapping[str, Any]) -> _Any:

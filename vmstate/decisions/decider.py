@@ -18,10 +18,12 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.acting import act, create_budget, debit, drill_mode, mode_entry
+from vmstate.decisions.calling import call, tally
 from vmstate.decisions.climb import admitted_approvals, climb, denial, renew
 from vmstate.decisions.command import (
     CLOCK_RECOVERY,
     Act,
+    Call,
     Command,
     CreateBudget,
     Debit,
@@ -30,6 +32,7 @@ from vmstate.decisions.command import (
     Recover,
     Release,
     Renew,
+    Tally,
 )
 from vmstate.decisions.decision import Decision, Entry, Grounds, State
 from vmstate.decisions.evidence import Setting, hear_approvals, hear_ending, used_ids
@@ -66,7 +69,9 @@ class Decider:
             return entries
         return (*entries, mode_entry(self.law, state, now, "its time was up"))
 
-    def decide(self, state: State, command: Command, now: Moment) -> Decision:
+    def decide(  # noqa: C901 -- a case for each command
+        self, state: State, command: Command, now: Moment
+    ) -> Decision:
         """Settle, then judge `command`; the last entry is its answer."""
         entries = list(self.settle(state, now, SETTLE))
         for entry in entries:
@@ -82,6 +87,10 @@ class Decider:
                 entries.append(_recover(self.law, state, command, now))
             case Act():
                 entries.append(act(self.law, state, command, now))
+            case Call():
+                entries.append(call(self.law, state, command, now))
+            case Tally():
+                entries.append(tally(self.law, state, command, now))
             case CreateBudget():
                 entries.append(create_budget(self.law, state, command, now))
             case Debit():

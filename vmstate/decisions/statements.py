@@ -9,7 +9,9 @@ from vmstate.constitution.facts import did_you_mean, read_facts, spell
 from vmstate.constitution.law import Constitution
 from vmstate.decisions.command import (
     CLOCK_RECOVERY,
+    TOOL_CALL,
     Act,
+    Call,
     Command,
     CreateBudget,
     Debit,
@@ -18,6 +20,7 @@ from vmstate.decisions.command import (
     Recover,
     Release,
     Renew,
+    Tally,
     make_command,
 )
 from vmstate.errors import InputError
@@ -114,12 +117,12 @@ def statement_ids(command: Command) -> tuple[str, ...]:
     match command:
         case Release(proof=proof):
             signed += [proof] if proof is not None else []
-        case Recover():
+        case Recover() | Call():
             request, signed = command.request, list(command.approvals)
         case Escalate() | Renew():
             request = command.request
             signed = [*command.approvals, *command.attestations]
-        case Act() | CreateBudget() | Debit() | DrillMode():
+        case Act() | Tally() | CreateBudget() | Debit() | DrillMode():
             pass
     ids = [one.statement.id for one in signed]
     return (*ids, request.id) if request is not None else tuple(ids)
@@ -135,3 +138,24 @@ def budgets_of(command: Command, constitution: Constitution) -> tuple[str, ...]:
             return tuple(rule.cost.budget for rule in rules if rule.cost is not None)
         case _:
             return ()
+
+
+def prepare_call(constitution: Constitution, origin: str, call: Call, *, nonce: str) -> Request:
+    """One call written down, so that others can approve exactly that one."""
+    return Request(
+        principal=call.principal,
+        to=None,
+        trigger=TOOL_CALL,
+        facts=call_facts(call),
+        reason=call.reason,
+        ttl_us=None,
+        origin=origin,
+        constitution=constitution.digest,
+        nonce=nonce,
+    )
+
+
+def call_facts(call: Call) -> dict[str, str]:
+    """What an approver of a single call reads and signs."""
+    arguments = call.shown or call.arguments
+    return {"server": call.server, "kind": call.kind, "name": call.name, "arguments": arguments}

@@ -1,0 +1,95 @@
+"""The kinds of value that a constitution is written in, and the form that each must have."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from vmstate import canonical
+from vmstate.errors import InputError
+from vmstate.signing import PublicKey
+
+
+def _from_text(read: Callable[[str], Any], kind: type) -> BeforeValidator:
+    """A value written as text and read by `read`; its InputError becomes a finding."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, kind):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(f"{value!r} is not text: write it in quotes")  # noqa: TRY004 -- pydantic's
+        try:
+            return read(value)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+
+    return BeforeValidator(convert)
+
+
+def _checked(check: Callable[[str], str]) -> AfterValidator:
+    def checked(value: str) -> str:
+        try:
+            return check(value)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+
+    return AfterValidator(checked)
+
+
+def _check_word(text: str) -> str:
+    if (
+        not text.replace("_", "a").replace("-", "a").replace(".", "a").isalnum()
+        or not text.isascii()
+    ):
+        raise InputError(f"{text!r} is not a name: use letters, digits and _ - .")
+    return canonical.check_name(text, what="name")
+
+
+def _check_pattern(text: str) -> str:
+    """A principal, or everyone below a prefix: `did:vm:agent:*`."""
+    if not text.endswith("*"):
+        return canonical.check_name(text)
+    prefix = text[:-1]
+    if not prefix.endswith((":", "/")):
+        # `did:vm:sovereign*` would admit `did:vm:sovereign-impostor`.
+        raise InputError(f"{text!r}: a wildcard stands after ':' or '/', write 'did:vm:agent:*'")
+    canonical.check_name(prefix)
+    return text
+
+
+def _check_line(text: str) -> str:
+    return canonical.check_text(text, what="text", most_bytes=canonical.REASON_BYTES)
+
+
+def _check_account(text: str) -> str:
+    """An account of the machine, by name; a number could be anybody's tomorrow."""
+    if not re.fullmatch(r"[a-z_][a-z0-9_.-]{0,31}", text):
+        raise InputError(f"{text!r} is not an account's name, write it as in /etc/passwd")
+    return text
+
+
+Duration = Annotated[timedelta, _from_text(canonical.parse_duration, timedelta)]
+Exact = Annotated[Decimal, _from_text(canonical.parse_decimal, Decimal)]
+Key = Annotated[PublicKey, _from_text(PublicKey.parse, PublicKey)]
+Word = Annotated[str, _checked(_check_word)]
+Name = Annotated[str, _checked(canonical.check_name)]
+Pattern = Annotated[str, _checked(_check_pattern)]
+Line = Annotated[str, _checked(_check_line)]
+Account = Annotated[str, _checked(_check_account)]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Words = Annotated[tuple[Word, ...], Field(strict=False, min_length=1)]
+
+
+class Table(BaseModel):
+    """A table of the file: frozen, strict, and without keys that nobody reads."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        populate_by_name=False,
+    )
