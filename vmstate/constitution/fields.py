@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from vmstate import canonical
 from vmstate.errors import InputError
-from vmstate.signing import PublicKey
+from vmstate.keys import PublicKey
 
 
 def _from_text(read: Callable[[str], Any], kind: type) -> BeforeValidator:
