@@ -1,8 +1,12 @@
+import copy
 import itertools
+import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from vmstate.constitution.lines import spell_place
 from vmstate.constitution.loading import FILE_BYTES, load_constitution, read_constitution
 from vmstate.errors import ConstitutionError
 
@@ -150,9 +154,9 @@ def test_a_table_written_out_is_found_like_an_inline_one():
 def test_quoted_keys_are_found_and_spelled_as_the_file_must_spell_them():
     text = SMALL.replace("level =", '"threat.level" =', 1).replace("facts.level", "facts.'a.b'")
     text = text.replace("[profiles.operator]", '[ profiles . "operator" ]\ncolour = 1')
-    assert places(text) == [("constitution.toml:12", "profiles.operator.colour")]
-    assert places(text.replace("colour = 1", "")) == [
-        ("constitution.toml:24", 'escalations.up.needs.facts."a.b"')
+    assert places(text) == [
+        ("constitution.toml:12", "profiles.operator.colour"),
+        ("constitution.toml:24", 'escalations.up.needs.facts."a.b"'),
     ]
 
 
@@ -200,14 +204,106 @@ def test_a_number_that_json_cannot_hold_is_found_at_its_place():
     ]
 
 
-def test_shape_is_reported_before_names_and_each_at_once():
+def test_shapes_and_names_are_reported_together():
     text = SMALL.replace('"operator_request"', "7").replace('to      = "operator"', 'to = "x"')
-    assert places(text.replace('"60m"', '"1 hour"')) == [
+    assert places(text.replace('"60m"', '"1 hour"').replace('["agents",', '["agent",')) == [
+        ("constitution.toml:19", "escalations.up.to"),
         ("constitution.toml:20", "escalations.up.trigger"),
         ("constitution.toml:21", "escalations.up.ttl"),
-    ]
-    repaired = SMALL.replace('to      = "operator"', 'to = "x"').replace('["agents",', '["agent",')
-    assert places(repaired) == [
-        ("constitution.toml:19", "escalations.up.to"),
         ("constitution.toml:22", "escalations.up.needs.requester"),
     ]
+
+
+def spelled(value):
+    """A parsed value as TOML on one line."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{json.dumps(k)} = {spelled(v)}' for k, v in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(spelled, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def written(parsed):
+    return "".join(f"{json.dumps(key)} = {spelled(value)}\n" for key, value in parsed.items())
+
+
+def within(value, place=()):
+    """Every place in a parsed file, tables and lists included."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in inner:
+        yield (*place, key)
+        if isinstance(item, dict | list):
+            yield from within(item, (*place, key))
+
+
+def changed(parsed, place, value):
+    parsed = copy.deepcopy(parsed)
+    table = parsed
+    for key in place[:-1]:
+        table = table[key]
+    table[place[-1]] = value
+    return parsed
+
+
+TOOLS = """
+[tools.git]
+visibility = "annotate"
+approvers  = ["guardians"]
+tools."git_*" = { profile = "operator", each_call = true, on_end = "finish" }
+"""
+WHOLE = tomllib.loads((ROOT / "constitution.toml").read_text(encoding="utf-8") + TOOLS)
+
+
+@pytest.mark.parametrize("table", WHOLE)
+def test_a_value_that_misfits_makes_no_name_look_unknown_wherever_it_stands(table):
+    for place in ((table,), *within(WHOLE[table], (table,))):
+        (problem,) = problems(written(changed(WHOLE, place, 0.5)))
+        assert problem.split(": ")[1] == spell_place(place)
+
+
+PLANTED = {
+    ("profiles", "phoenix", "above"): "guardain",
+    ("acts", "tem.invoke", "profile"): "guardain",
+    ("facts", "threat.type", "attested_by"): "sensor",
+    ("escalations", "operator_on_request", "to"): "operators",
+    ("escalations", "phoenix_on_quorum", "needs", "requester", 0): "operator",
+    ("escalations", "guardian_on_threat", "needs", "facts", "threat.type", "not_in", 0): "info",
+    ("endings", "threat_resolved", "by", 1): "guardian",
+    ("locks", "lift", 0): "sovereign",
+}
+
+
+@pytest.mark.parametrize("table", WHOLE)
+def test_a_value_that_misfits_hides_no_wrong_name_wherever_it_stands(table):
+    parsed = WHOLE
+    for place, name in PLANTED.items():
+        parsed = changed(parsed, place, name)
+    wrong = {spell_place(place[:-1] if isinstance(place[-1], int) else place) for place in PLANTED}
+    for place in within(WHOLE[table], (table,)):
+        if any(one[: len(place)] == place for one in PLANTED):
+            continue
+        if place[:3] == ("facts", "threat.type", "one_of"):
+            continue  # which values there are is then not known
+        told = {problem.split(": ")[1] for problem in problems(written(changed(parsed, place, 5)))}
+        assert told - {spell_place(place)} == wrong - {spell_place(place)}, place
+
+
+@pytest.mark.parametrize(
+    "place",
+    [("profiles", "guardian"), ("groups", "sovereigns"), ("facts", "threat.type")],
+    ids=lambda place: place[0],
+)
+def test_a_name_that_is_none_makes_nothing_look_unknown(place):
+    table = dict(WHOLE[place[0]])
+    table[f"{place[1]} "] = table.pop(place[1])
+    (problem,) = problems(written({**WHOLE, place[0]: table}))
+    assert "is not a name" in problem
+
+
+@pytest.mark.parametrize("table", ["profiles", "groups", "facts", "endings", "principals"])
+def test_a_table_under_a_misspelled_name_is_read_for_the_names_in_it(table):
+    parsed = {name: value for name, value in WHOLE.items() if name != table}
+    parsed[table[:-1]] = WHOLE.get(table, {"u:x": {}})
+    told = {problem.split(": ")[1] for problem in problems(written(parsed))}
+    assert table[:-1] in told
+    assert told <= {table, table[:-1]}

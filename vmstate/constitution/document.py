@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from vmstate import canonical
 from vmstate.constitution.tools import Server
@@ -149,12 +149,6 @@ class Act(_Table):
     receipt: Word | None = None
     in_drill: Literal["dry_run", "simulated"] | None = None
 
-    @model_validator(mode="after")
-    def _scroll_goes_with_receipt(self) -> "Act":
-        if (self.scroll is None) != (self.receipt is None):
-            raise ValueError("scroll and receipt go together: give both, or neither for a read")
-        return self
-
 
 class Fact(_Table):
     """`[facts]`: what a requester may state; attested ones only beside a signature."""
@@ -165,18 +159,6 @@ class Fact(_Table):
     max: Exact | None = None
     attested_by: Word | None = None
     max_age: Duration | None = None
-
-    @model_validator(mode="after")
-    def _has_one_shape(self) -> "Fact":
-        if (self.type is None) == (self.one_of is None):
-            raise ValueError('write either type = "text" or "decimal", or one_of = [...]')
-        if self.type != "decimal" and (self.min is not None or self.max is not None):
-            raise ValueError('min and max need type = "decimal"')
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}")
-        if (self.attested_by is None) != (self.max_age is None):
-            raise ValueError("attested_by and max_age go together: an attestation grows old")
-        return self
 
 
 class ReasonNeed(_Table):
@@ -197,12 +179,6 @@ class FactNeed(_Table):
     max: Exact | None = None
     one_of: Annotated[tuple[Line, ...], Field(strict=False, min_length=1)] | None = None
     not_in: Annotated[tuple[Line, ...], Field(strict=False, min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _asks_something(self) -> "FactNeed":
-        if not self.model_fields_set:
-            raise ValueError("asks nothing: write min, max, one_of or not_in")
-        return self
 
 
 class Needs(_Table):
@@ -304,25 +280,9 @@ class Invariant(_Table):
     ending: str | None = None
     available: Word | None = None
 
-    @model_validator(mode="after")
-    def _has_one_shape(self) -> "Invariant":
-        shapes = (
-            {"entering", "requires"},
-            {"never"},
-            {"idle_return_within"},
-            {"holding", "at_most"},
-            {"ending", "available"},
-        )
-        if self.model_fields_set - {"text"} not in shapes:
-            raise ValueError(
-                "write entering and requires, or never, or idle_return_within, "
-                "or holding and at_most, or ending and available"
-            )
-        return self
-
 
 class Document(_Table):
-    """The whole file. Names are checked against each other in `loading.py`."""
+    """The whole file. What must go together is checked in `parts.py`, and names in `names.py`."""
 
     constitution: Heading
     groups: dict[Word, Annotated[tuple[Pattern, ...], Field(strict=False, min_length=1)]] = {}

@@ -46,8 +46,14 @@ def spell(value: Value) -> str:
 
 def did_you_mean(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
     """` (did you mean 'x'?)`, or nothing if nothing is near."""
+    near = nearest(name, known)
+    return f" (did you mean {near!r}?)" if near is not None else ""
+
+
+def nearest(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str | None:
+    """The known name that `name` was most likely meant to be, if any is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return near[0] if near else None
 
 
 class _Wrong:

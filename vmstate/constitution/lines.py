@@ -17,6 +17,10 @@ from pydantic_core import ErrorDetails
 from vmstate.constitution.facts import did_you_mean
 
 Place = tuple[str | int, ...]
+# Where, what, and the places that were read to find it.
+Finding = tuple[Place, str, tuple[Place, ...]]
+Mistake = Finding | tuple[Place, str]  # without those places, anything may have been read
+NAMES = "[names]"  # the place, in a table of names, of what is named there and what is not
 
 _KEY = r"""(?:"(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)"""
 _PATH = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
@@ -118,16 +122,16 @@ def not_toml(name: str, text: str, error: tomllib.TOMLDecodeError) -> str:
 def misfits(model: type[BaseModel], error: ValidationError) -> list[tuple[Place, str]]:
     """What pydantic found in a file read as `model`: where, and what to write instead."""
     found = error.errors()
-    places = [_place(one["loc"]) for one in found]
+    places = [place_of(one["loc"]) for one in found]
     return [
-        (place, describe(one, _keys_at(model, one["loc"])))
+        (place, describe(one, keys_at(model, one["loc"])))
         for place, one in zip(places, found, strict=True)
         # A list whose only item is wrong is reported as too short as well: that is not news.
         if one["type"] != "too_short" or not any(_is_below(other, place) for other in places)
     ]
 
 
-def _place(loc: Place) -> Place:
+def place_of(loc: Place) -> Place:
     """Where pydantic looked; a table's own name is no key below it."""
     return loc[:-1] if loc and loc[-1] == "[key]" else loc
 
@@ -143,13 +147,19 @@ def report(name: str, text: str, found: list[tuple[Place, str]]) -> tuple[str, .
     return tuple(f"{name}:{line}: {place}: {what}" for line, place, what in located)
 
 
-def _keys_at(model: object, loc: Place) -> tuple[str, ...]:
+def keys_at(model: object, loc: Place) -> tuple[str, ...]:
     """The keys that the table around `loc` may have."""
-    for part in loc[:-1]:
-        model = _step(model, part)
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return tuple(f.alias or n for n, f in model.model_fields.items())
+    around = kind_at(model, loc[:-1])
+    if isinstance(around, type) and issubclass(around, BaseModel):
+        return tuple(f.alias or n for n, f in around.model_fields.items())
     return ()
+
+
+def kind_at(model: object, place: Place) -> object:
+    """The type that a value at `place` of a `model` has, as far as tables go."""
+    for part in place:
+        model = _step(model, part)
+    return model
 
 
 def _step(kind: object, part: int | str) -> object:
@@ -165,9 +175,12 @@ def _step(kind: object, part: int | str) -> object:
 
 
 def _table_in(annotation: object) -> object:
+    """The type without `| None` and without what is said beside it."""
     if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
         options = [a for a in typing.get_args(annotation) if a is not types.NoneType]
-        return options[0]
+        return _table_in(options[0])
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _table_in(typing.get_args(annotation)[0])
     return annotation
 
 

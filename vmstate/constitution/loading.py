@@ -2,8 +2,9 @@
 
     constitution.toml:51: escalations.guardian_on_threat.ttl: '15 minuts' is not a duration, …
 
-Reading goes file, syntax, shape, names; each stage reports everything it finds before the next is
-tried, because names can't be checked in a table that has no shape.
+Reading goes file, syntax, then shape and names together: one load tells every value that misfits
+and every name that is wrong whatever is written in place of the misfits. What rests on a value that
+misfits can't be told before that is put right.
 
 The digest is SHA-256 over the canonical JSON of the parsed file: durations in microseconds,
 decimals in their shortest spelling, arrays in file order, and no default filled in, so that a
@@ -25,15 +26,13 @@ from vmstate.clock import duration_us
 from vmstate.constitution.document import Document
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.lines import Place, misfits, not_toml, report
+from vmstate.constitution.mending import mend, tellable
 from vmstate.constitution.names import find_mistakes
+from vmstate.constitution.parts import find_odd_parts
 from vmstate.errors import ConstitutionError, InputError
 from vmstate.keys import PublicKey
 
-_UNREFERENCED = frozenset(("escalations", "acts", "holds", "invariants", "tools"))
 FILE_BYTES = 1_048_576  # 50 profiles and 500 rules take a tenth of it
-_NAMED_TABLES = (
-    "groups principals profiles acts facts escalations cooldown holds endings invariants"
-)
 
 
 def load_constitution(path: Path | str) -> Constitution:
@@ -62,9 +61,11 @@ def read_constitution(data: bytes, *, name: str = "constitution.toml") -> Consti
         document = Document.model_validate(parsed)
     except ValidationError as error:
         found = misfits(Document, error)
-        found += _mistakes_elsewhere(parsed, [place for place, _ in found])
+        if mended := mend(parsed, error):
+            document, broken = mended
+            found += _tell(document, broken)
         raise ConstitutionError(report(name, text, found)) from error
-    if mistakes := list(find_mistakes(document)):
+    if mistakes := _tell(document, set()):
         raise ConstitutionError(report(name, text, mistakes))
     try:
         form = canonical.encode(_normal(document))
@@ -73,24 +74,12 @@ def read_constitution(data: bytes, *, name: str = "constitution.toml") -> Consti
     return Constitution(document=document, toml=data, canonical=form)
 
 
-def _mistakes_elsewhere(
-    parsed: dict[str, object], misfitting: list[Place]
-) -> list[tuple[Place, str]]:
-    """Names that don't fit in what has its shape, so that all mistakes are told at once.
-
-    Only where the misfits stand in tables that no other refers to: what is left out must not make
-    a name look unknown.
-    """
-    rest = {name: dict(t) if isinstance(t, dict) else t for name, t in parsed.items()}
-    for place in misfitting:
-        table = rest.get(str(place[0])) if place else None
-        if len(place) < 2 or place[0] not in _UNREFERENCED or not isinstance(table, dict):  # noqa: PLR2004 -- table, entry
-            return []
-        table.pop(place[1], None)
-    try:
-        return list(find_mistakes(Document.model_validate(rest)))
-    except ValidationError:
-        return []
+def _tell(document: Document, broken: set[Place]) -> list[tuple[Place, str]]:
+    """All that doesn't fit together and does not rest on `broken`."""
+    odd = tellable(find_odd_parts(document), broken)
+    half_said = {place for _, _, rests_on in odd for place in rests_on}
+    mistakes = [*odd, *tellable(find_mistakes(document), broken | half_said)]
+    return [(place, what) for place, what, *_ in mistakes]
 
 
 def _parse(data: bytes, name: str) -> tuple[dict[str, object], str]:
