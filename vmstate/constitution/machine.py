@@ -9,7 +9,7 @@ is left out on purpose:
 * callbacks and registered models: a decision must not do anything, and a seat is thrown away;
 * short-circuits: each guard records what it misses, and one closing condition takes the AND.
 
-A guard that raises, or answers with anything but unmet requirements, denies as `malformed`.
+A guard that raises, hangs, or answers with anything but unmet requirements denies as `malformed`.
 """
 
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from typing import Any
 from transitions import EventData, Machine, State, Transition
 from transitions.core import Condition
 
+from vmstate.constitution.asking import Watch
 from vmstate.constitution.document import Document
 from vmstate.constitution.guards import Case, guards_of
 from vmstate.constitution.unmet import Unmet
@@ -44,6 +45,7 @@ class _Attempt:
 
     to: str
     case: Case
+    watch: Watch
     missing: dict[str, list[Unmet]] = field(default_factory=dict)
     granted: str | None = None
 
@@ -60,7 +62,8 @@ class _Recording(Condition):
 
     def check(self, event_data: EventData) -> bool:
         attempt, transition = _asked(event_data)
-        attempt.missing[transition.rule] += _ask(self.func, attempt.case)
+        guard: Any = self.func  # transitions' own type has no case in it
+        attempt.missing[transition.rule] += attempt.watch.ask(guard, attempt.case)
         return True
 
 
@@ -115,9 +118,13 @@ class ProfileMachine(Machine):
 
     transition_cls = _RuleTransition
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.watch = Watch()
+
     def attempt(self, profile: str, to: str, trigger: str, case: Case) -> Verdict:
         """Say by which rule `case` opens the way from `profile` to `to`, or all that is missing."""
-        attempt = _Attempt(to, case)
+        attempt = _Attempt(to, case, self.watch)
         event = self.events.get(trigger)
         # A source without this event raises in `transitions`; asking first tells "no rule" apart
         # from a guard's answer without catching anything.
@@ -152,20 +159,3 @@ def compile_machine(document: Document) -> ProfileMachine:
             escalation.trigger, escalation.from_, escalation.to, conditions=guards, rule=rule
         )
     return machine
-
-
-def _ask(guard: Any, case: Case) -> tuple[Unmet, ...]:
-    """What `guard` misses in `case`; any other behaviour of it is malformed, and denies."""
-    try:
-        answer = guard(case)
-    except Exception as error:  # noqa: BLE001 -- whatever a guard raises denies
-        return (_malformed(guard, f"{type(error).__name__}: {error}"),)
-    if isinstance(answer, tuple) and all(isinstance(one, Unmet) for one in answer):
-        return answer
-    return (_malformed(guard, f"it answered {type(answer).__name__}"),)
-
-
-def _malformed(guard: object, what: str) -> Unmet:
-    path = getattr(guard, "path", "escalations")
-    given = "".join(c if c.isprintable() else "?" for c in f"a guard ({what})")[:256]
-    return Unmet(path, "malformed", "a guard that answers", given, "report it: nothing was granted")
