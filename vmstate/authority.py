@@ -42,7 +42,7 @@ from vmstate.decisions.statements import (
     statement_ids,
 )
 from vmstate.errors import InputError, LedgerMismatch, UnknownPrincipal
-from vmstate.keys import PrivateKey
+from vmstate.keys import Signer
 from vmstate.leases.lease import LeaseStack, Overdue
 from vmstate.leases.standing import Standing
 from vmstate.ledger.checkpoint import Checkpoint
@@ -184,7 +184,7 @@ class Authority:
         actor: str,
         lease: str,
         *,
-        key: PrivateKey,
+        key: Signer,
         ending: str = "sovereign_revoke",
         reason: str = "",
         nonce: str | None = None,

@@ -1,7 +1,8 @@
 """The statements that people sign, and what is handed in.
 
 Law 9: approvals and attestations are signatures. A statement is canonical JSON, and what is signed
-is exactly its bytes, so `openssl pkeyutl -sign -rawin` makes one as well as we do.
+is exactly its bytes, so `openssl pkeyutl -sign -rawin` and `ssh-keygen -Y sign -n vmstate` make one
+as well as we do.
 
     request      {v, principal, to, trigger, facts, reason, ttl_us, origin, constitution, nonce}
     approval     {v, kind, by, origin, request, constitution, nonce, expires_at}
@@ -19,12 +20,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vmstate import canonical
 from vmstate.canonical import Json
 from vmstate.errors import InputError
-from vmstate.keys import SIGNATURE_BYTES, PrivateKey, PublicKey, from_base64
+from vmstate.keys import PublicKey, Signer, from_base64
 
 STATEMENT_BYTES = 32_768  # a receipt (65,535 bytes at most) holds every statement that counted
 
@@ -136,7 +137,8 @@ class Signed(BaseModel):
     """A statement with its signature: what is handed in, and what a receipt keeps.
 
     Shape: `{"by": …, "key": "ed25519:…", "signature": "<base64>", "statement": {…}}`. `by` and
-    `key` repeat what the statement and the constitution say; neither is believed (`verifies`).
+    `key` repeat what the statement and the constitution say; neither is believed (`verifies`). The
+    signature is base64 of what the key made: 64 bytes, or the inside of an SSH signature's armour.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -151,7 +153,6 @@ class Signed(BaseModel):
         signature = from_base64(self.signature)
         return (
             signature is not None
-            and len(signature) == SIGNATURE_BYTES
             and self.by == self.statement.by
             and self.key == str(key)
             and key.verifies(signature, self.statement.bytes())
@@ -162,31 +163,67 @@ class Signed(BaseModel):
         return self.model_dump()
 
 
-def sign(statement: Statement, key: PrivateKey) -> Signed:
+def sign(statement: Statement, key: Signer) -> Signed:
     """Return `statement` signed by `key`."""
-    signature = base64.b64encode(key.sign(statement.bytes())).decode()
-    return Signed(by=statement.by, key=str(key.public), signature=signature, statement=statement)
+    return _signed(statement, key.public, key.sign(statement.bytes()))
+
+
+def assemble(statement: Statement, key: PublicKey, signature: bytes) -> Signed:
+    """Return `statement` with a signature that was made elsewhere.
+
+    Raises:
+        InputError: it is not `key`'s signature over exactly the statement's bytes.
+    """
+    signed = _signed(statement, key, signature)
+    if not signed.verifies(key):
+        raise InputError(
+            f"this is not a signature over the statement by the key of {statement.by}, needs one "
+            f"by {key.fingerprint} ({key.kind}) over exactly its bytes"
+        )
+    return signed
+
+
+def _signed(statement: Statement, key: PublicKey, signature: bytes) -> Signed:
+    text = base64.b64encode(signature).decode()
+    return Signed(by=statement.by, key=str(key), signature=text, statement=statement)
 
 
 def read_request(data: bytes) -> Request:
     """Read a prepared request, however it is spaced; raises InputError."""
-    return _read(Request, data, "a prepared request (vmstate request new)")
+    return _read(Request.model_validate, data, "a prepared request (vmstate request new)")
 
 
 def read_signed(data: bytes) -> Signed:
     """Read a signed statement, however it is spaced; raises InputError."""
-    return _read(Signed, data, "a signed statement (vmstate sign)")
+    return _read(Signed.model_validate, data, "a signed statement (vmstate sign)")
 
 
-_Model = TypeVar("_Model", Request, Signed)
+def read_statement(data: bytes) -> Statement:
+    """Read the bytes that were signed. They have one spelling, and it is asked for.
+
+    Raises:
+        InputError: no statement, or another spelling of one.
+    """
+    what = "a statement (vmstate sign --statement-only)"
+    statement = _read(_STATEMENT.validate_python, data, what)
+    if statement.bytes() != data:
+        raise InputError(
+            f"this is not {what}: keys in their order, no space and no line's end; "
+            "a signature is over exactly these bytes"
+        )
+    return statement
 
 
-def _read(model: type[_Model], data: bytes, what: str) -> _Model:
+_STATEMENT: TypeAdapter[Statement] = TypeAdapter(Annotated[Statement, Field(discriminator="kind")])
+_Read = TypeVar("_Read")
+
+
+def _read(validate: Callable[[Json], _Read], data: bytes, what: str) -> _Read:
     if len(data) > STATEMENT_BYTES:
         raise InputError(f"{len(data):,} bytes is too long for {what}: {STATEMENT_BYTES:,} at most")
     value = canonical.parse(data)
     try:
-        return model.model_validate(value)
+        return validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "it"
@@ -197,7 +234,7 @@ def _read(model: type[_Model], data: bytes, what: str) -> _Model:
 def approve(
     request: Request,
     by: str,
-    key: PrivateKey,
+    key: Signer,
     *,
     expires_at: datetime,
     nonce: str | None = None,
@@ -217,7 +254,7 @@ def approve(
 def attest(
     request: Request,
     by: str,
-    key: PrivateKey,
+    key: Signer,
     *,
     at: datetime,
     nonce: str | None = None,

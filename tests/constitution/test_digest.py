@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import json
 import tomllib
@@ -11,6 +12,7 @@ import rfc8785
 
 from vmstate.constitution.document import ENDINGS, Document
 from vmstate.constitution.loading import load_constitution, read_constitution
+from vmstate.keys import PrivateKey
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "constitution.toml"
@@ -217,3 +219,14 @@ def test_a_document_cannot_be_changed():
     document = load_constitution(SHIPPED).document
     with pytest.raises(ValueError, match="frozen"):
         document.escalations["phoenix_on_crisis"].ttl = timedelta(hours=1)
+
+
+def test_the_comment_of_an_ssh_key_is_no_part_of_the_digest_and_another_spelling_is_another_law():
+    key = PrivateKey.derive("ada").public
+    line = f"ssh-ed25519 {base64.b64encode(key.wire).decode()}"
+
+    def digest_with(text):
+        return digest(f'{SMALL}\n[principals."u:staff:ada"]\nkey = "{text}"\n')
+
+    assert digest_with(line) == digest_with(f"{line} ada@laptop") == digest_with(f"{line} ")
+    assert digest_with(line) != digest_with(str(key))

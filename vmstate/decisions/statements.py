@@ -24,7 +24,7 @@ from vmstate.decisions.command import (
     make_command,
 )
 from vmstate.errors import InputError
-from vmstate.keys import PrivateKey
+from vmstate.keys import Signer
 from vmstate.signing import Ending, Request, Signed, new_nonce, sign
 
 PROOF_FOR = timedelta(minutes=5)  # a signed ending is handed in at once
@@ -90,7 +90,7 @@ def sign_ending(
     actor: str,
     lease: str,
     *,
-    key: PrivateKey,
+    key: Signer,
     ending: str,
     reason: str,
     nonce: str | None = None,

@@ -22,7 +22,7 @@ import re
 from dataclasses import dataclass
 
 from vmstate.errors import TamperError
-from vmstate.keys import KEY_BYTES, PrivateKey, PublicKey
+from vmstate.keys import KEY_BYTES, Ed25519Key, PrivateKey
 from vmstate.ledger.merkle import HASH_BYTES, Tree
 
 _ED25519 = b"\x01"
@@ -65,7 +65,7 @@ class VerifierKey:
     """Who signs checkpoints: a name, which is the log's origin, and a public key."""
 
     name: str
-    public: PublicKey
+    public: Ed25519Key
 
     @property
     def key_id(self) -> bytes:
@@ -83,7 +83,7 @@ class VerifierKey:
             case [name, _, encoded] if _NAME.fullmatch(name):
                 raw = _decode(encoded)
                 if raw[:1] == _ED25519 and len(raw) == 1 + KEY_BYTES:
-                    key = cls(name, PublicKey(raw[1:]))
+                    key = cls(name, Ed25519Key(raw[1:]))
                     if str(key) == text:
                         return key
             case _:

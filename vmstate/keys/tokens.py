@@ -1,0 +1,35 @@
+"""Tokens: what a program shows to prove that it may ask. The constitution holds a digest only.
+
+    vmt_…                  256 random bits in base64url; the secret, in a file of its own
+    sha256:…               SHA-256 of the token's characters: what `[principals.<name>] token` holds
+
+A digest without salt is enough: nobody can guess 256 bits, so there is nothing to slow down.
+"""
+
+import hashlib
+import secrets
+from pathlib import Path
+
+from vmstate.keys.files import write_secret
+
+PREFIX = "vmt_"  # people, and programs that look for leaked secrets, know one by it
+TOKEN_BYTES = 32
+
+
+def new_token() -> str:
+    """A token that nobody has yet. Show it to no one: hand it to `save_token`."""
+    return PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def token_digest(token: str) -> str:
+    """What the constitution holds instead of the token."""
+    return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
+
+
+def save_token(token: str, path: Path) -> None:
+    """Write a token and a line's end to a new file that only its owner can read.
+
+    Raises:
+        InputError: the file is there already, or its folder can't be written.
+    """
+    write_secret(path, f"{token}\n".encode(), "token file")
