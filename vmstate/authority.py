@@ -10,51 +10,34 @@ The path of a command: `submit` → `Ledger.transact` → settle → `Decider.de
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from vmstate import canonical
 from vmstate.clock import Clock, Moment, SystemClock
 from vmstate.constitution.law import Constitution
-from vmstate.constitution.loading import load_constitution
-from vmstate.decisions.command import (
-    Act,
-    Command,
-    CreateBudget,
-    Debit,
-    DrillMode,
-    Escalate,
-    Recover,
-    Release,
-    Renew,
-    make_command,
-)
+from vmstate.constitution.loading import load_constitution, read_constitution
+from vmstate.constitution.people import People
+from vmstate.decisions.command import Act, Command, DrillMode, Escalate, Release
 from vmstate.decisions.decider import SETTLE, Decider, expiry, in_due_order
 from vmstate.decisions.decision import Decision
 from vmstate.decisions.route import Explanation, shortest_route
-from vmstate.decisions.statements import (
-    budgets_of,
-    prepare_recovery,
-    prepare_request,
-    sign_ending,
-    statement_ids,
-)
-from vmstate.errors import InputError, LedgerMismatch, UnknownPrincipal
-from vmstate.keys import Signer
-from vmstate.leases.lease import LeaseStack, Overdue
+from vmstate.decisions.statements import budgets_of, statement_ids
+from vmstate.door import ANCHOR, Door
+from vmstate.errors import InputError, LedgerMismatch, LedgerUnavailable, UnknownPrincipal
+from vmstate.leases.lease import Lease, LeaseStack, Overdue
 from vmstate.leases.standing import Standing
 from vmstate.ledger.checkpoint import Checkpoint
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due, Scope, Snapshot
 from vmstate.ledger.store import BUSY_MS, Ledger
 from vmstate.ledger.transaction import DrillMark, Transaction
-from vmstate.signing import Request, Signed
 
 log = logging.getLogger("vmstate")
 
-ANCHOR = "guardian.anchor"
 PATIENCE = timedelta(milliseconds=BUSY_MS)
 ENDED_AT_ONCE = 50_000  # by a clock step; a transaction of half a minute, once in a blue moon
 STACKS_KEPT = 10_000  # for each thread; a stack is about a kilobyte
@@ -70,36 +53,54 @@ class _Kept(threading.local):
         self.stacks: dict[str, LeaseStack] = {}
 
 
-class Authority:
-    """A constitution, a ledger and a clock. Safe to share between threads."""
+@dataclass(frozen=True, slots=True)
+class _InForce:
+    """The law in force and what was made of it."""
+
+    constitution: Constitution
+    people: People
+    decider: Decider
+    timed: tuple[str, ...]
+
+
+class Authority(Door):
+    """A constitution, a ledger and a clock. Safe to share between threads.
+
+    The law is the ledger's: once it is amended, by whichever process, the next decision is made
+    under the new one. `serving` is for `vmstate serve`, which knows its callers: where `[callers]`
+    says `host = false`, nobody else may write.
+    """
 
     def __init__(
-        self, constitution: Constitution, ledger: Ledger, *, clock: Clock | None = None
+        self,
+        constitution: Constitution,
+        ledger: Ledger,
+        *,
+        clock: Clock | None = None,
+        serving: bool = False,
     ) -> None:
         with ledger.read() as snapshot:
-            in_force = snapshot.constitution()[0]
+            in_force = snapshot.in_force()
         if in_force != constitution.digest:
             raise LedgerMismatch(
                 f"{ledger.path} is under the constitution {in_force}, not {constitution.digest}: "
                 "open it with its own, or run vmstate init again if it was never used"
             )
-        people = constitution.people
-        if ledger.drill is not None and constitution.document.drill is not None:
-            stand_ins = constitution.document.drill.stand_ins
-            people = people.with_stand_ins(stand_ins, ledger.drill.stand_ins)
-        self.constitution = constitution
         self.ledger = ledger
         self.clock: Clock = clock or SystemClock()
-        self._decider = Decider(constitution, origin=ledger.origin, people=people)
-        self._people = people
-        document = constitution.document
-        self._timed = tuple(sorted({*document.cooldown, *document.holds}))
+        self._serving = serving
+        self._law = self._compiled(constitution)
         self._listeners: list[Listener] = []
         self._kept = _Kept()
 
     @classmethod
     def open(
-        cls, constitution: Path | str, ledger: Path | str, *, clock: Clock | None = None
+        cls,
+        constitution: Path | str,
+        ledger: Path | str,
+        *,
+        clock: Clock | None = None,
+        serving: bool = False,
     ) -> Self:
         """Open a ledger that exists, under the constitution in a file. Costs the same however
         much the ledger holds, and writes nothing.
@@ -109,7 +110,7 @@ class Authority:
             LedgerNotFound, LedgerMismatch, LedgerUnavailable: see `Ledger.open`.
         """
         law = load_constitution(Path(constitution))
-        return cls(law, Ledger.open(Path(ledger)), clock=clock)
+        return cls(law, Ledger.open(Path(ledger)), clock=clock, serving=serving)
 
     @classmethod
     def create(
@@ -126,6 +127,21 @@ class Authority:
         made = Ledger.create(Path(ledger), constitution, clock.read(), origin=origin, drill=drill)
         return cls(constitution, made, clock=clock)
 
+    @property
+    def constitution(self) -> Constitution:
+        return self._law.constitution
+
+    @property
+    def origin(self) -> str:
+        return self.ledger.origin
+
+    @property
+    def is_drill(self) -> bool:
+        return self.ledger.drill is not None
+
+    def now(self) -> datetime:
+        return self.clock.read().wall
+
     def close(self) -> None:
         """Close the ledger."""
         self.ledger.close()
@@ -133,16 +149,8 @@ class Authority:
     # ---- asking -----------------------------------------------------------------------------
 
     def submit(self, command: Command) -> Receipt:
-        """Decide `command` and record the decision; both happen, or neither.
-
-        Returns the receipt that answers it; `Receipt.raise_for_denial` turns a denial into an
-        exception for whoever wants one.
-
-        Raises:
-            LedgerUnavailable: nothing could be written, so nothing was decided.
-        """
-
         def work(transaction: Transaction) -> tuple[Receipt, ...]:
+            self._write_under(transaction)
             now = self.clock.read()
             stepped = self._say_first(transaction, now, SETTLE)
             decision = self._decide(transaction, command, now)
@@ -157,131 +165,6 @@ class Authority:
         receipts = self.ledger.transact(work)
         self._announce(sorted(receipts, key=lambda receipt: receipt.seq))
         return receipts[-1]
-
-    def escalate(self, principal: str, to: str, *, trigger: str, **fields: Any) -> Receipt:
-        """Ask for the profile `to`.
-
-        `fields` are those of `Escalate`: `reason`, `facts` (text, whole numbers or Decimals; a
-        float has no exact spelling), `ttl`, `request`, `approvals`, `attestations`,
-        `renew_parent`. Raises InputError if one of them has no form, and as `submit` does.
-        """
-        asked = {"principal": principal, "to": to, "trigger": trigger, **fields}
-        return self.submit(make_command(Escalate, asked))
-
-    def renew(self, principal: str, lease: str, **fields: Any) -> Receipt:
-        """Ask for a later deadline on the topmost lease; its rule decides again."""
-        return self.submit(make_command(Renew, {"principal": principal, "lease": lease, **fields}))
-
-    def release(
-        self, principal: str, lease: str, *, ending: str = "operator_release", reason: str = ""
-    ) -> Receipt:
-        """Give one's own lease back, by an ending that its holder may use."""
-        asked = {"principal": principal, "lease": lease, "ending": ending, "reason": reason}
-        return self.submit(make_command(Release, asked))
-
-    def revoke(
-        self,
-        actor: str,
-        lease: str,
-        *,
-        key: Signer,
-        ending: str = "sovereign_revoke",
-        reason: str = "",
-        nonce: str | None = None,
-    ) -> Receipt:
-        """End anybody's lease, as `actor`, who proves it with `key`."""
-        proof = sign_ending(
-            self.constitution,
-            self.ledger.origin,
-            self.clock.read().wall,
-            actor,
-            lease,
-            key=key,
-            ending=ending,
-            reason=reason,
-            nonce=nonce,
-        )
-        asked = {"principal": actor, "lease": lease, "ending": ending, "reason": reason}
-        return self.submit(make_command(Release, {**asked, "proof": proof}))
-
-    def act(self, principal: str, name: str, **fields: Any) -> Receipt:
-        """Do what `[acts]` names, on the record. `fields` are `arguments` (texts) and `reason`.
-
-        In a drill some acts only pretend; the receipt's `what.result` says so.
-
-        Raises:
-            InputError: the act is a read, which leaves no receipt: ask `may`.
-        """
-        return self.submit(make_command(Act, {"principal": principal, "act": name, **fields}))
-
-    def anchor(self, principal: str, *, reason: str = "") -> Receipt:
-        """Put every scroll's root and the checkpoint's digest on the record, by `guardian.anchor`.
-
-        The digest is that of the checkpoint's unsigned body, which anybody can work out again.
-        """
-        return self.act(principal, ANCHOR, reason=reason)
-
-    def create_budget(
-        self, principal: str, budget: str, *, name: str, allocated: int, unit: str
-    ) -> Receipt:
-        """Allocate whole units to a budget with an id that is free."""
-        asked = {"principal": principal, "budget": budget, "name": name}
-        return self.submit(
-            make_command(CreateBudget, {**asked, "allocated": allocated, "unit": unit})
-        )
-
-    def debit(self, principal: str, budget: str, amount: int, *, reason: str = "") -> Receipt:
-        """Spend whole units from a budget; more than its balance is refused."""
-        asked = {"principal": principal, "budget": budget, "amount": amount, "reason": reason}
-        return self.submit(make_command(Debit, asked))
-
-    def drill_mode(self, *, on: bool, set_by: str) -> Receipt:
-        """Switch the mode of a drill's ledger; off ends everything in it. Refused in a live one."""
-        drill = self.constitution.document.drill
-        if drill is None:
-            raise InputError("the constitution has no [drill] table: add one to run drills")
-        asked = {"principal": drill.principal, "on": on, "set_by": set_by}
-        return self.submit(make_command(DrillMode, asked))
-
-    def prepare(
-        self,
-        principal: str,
-        to: str,
-        *,
-        trigger: str,
-        reason: str = "",
-        facts: Mapping[str, str] | None = None,
-        ttl: timedelta | None = None,
-        nonce: str | None = None,
-    ) -> Request:
-        """Write down what is to be asked, so that others can sign exactly that.
-
-        Raises:
-            InputError: a fact that can't be read, or a field without form.
-        """
-        return prepare_request(
-            self.constitution,
-            self.ledger.origin,
-            principal,
-            to,
-            trigger=trigger,
-            reason=reason,
-            facts=facts or {},
-            ttl=ttl,
-            nonce=nonce,
-        )
-
-    def prepare_recovery(self, principal: str, *, reason: str = "") -> Request:
-        """Write down that the clock is to be declared right, for those who must approve it."""
-        origin = self.ledger.origin
-        return prepare_recovery(self.constitution, origin, principal, reason=reason)
-
-    def recover(
-        self, principal: str, *, request: Request, approvals: Iterable[Signed], reason: str = ""
-    ) -> Receipt:
-        """Declare on the record that the clock is right, with the approvals that this takes."""
-        asked = {"principal": principal, "reason": reason, "request": request}
-        return self.submit(make_command(Recover, {**asked, "approvals": tuple(approvals)}))
 
     # ---- giving back ------------------------------------------------------------------------
 
@@ -302,6 +185,7 @@ class Authority:
         names = tuple(dict.fromkeys(principals))
 
         def work(transaction: Transaction) -> tuple[Receipt, ...]:
+            self._write_under(transaction)
             now = self.clock.read()
             opening = self._say_first(transaction, now, via)
             return (*opening, *self._settle(transaction, now, via, names, until))
@@ -324,52 +208,75 @@ class Authority:
     # ---- reading: writes nothing ------------------------------------------------------------
 
     def may(self, principal: str, what: str) -> bool:
-        """Whether `principal` may now do what the profile or act `what` takes.
-
-        An unknown name of either kind may nothing. Decided from the deadlines, on each call.
-        """
-        document = self.constitution.document
+        stack = self._stack(principal)  # first: reading it is what finds an amended law
+        law = self._law
+        document = law.constitution.document
         needed = what if what in document.profiles else None
         if needed is None and what in document.acts:
             needed = document.acts[what].profile
-        if needed is None or not self._people.knows(principal):
+        if needed is None or not law.people.knows(principal):
             return False
-        held = self._stack(principal).profile(self.clock.read())
-        return self.constitution.includes(held, needed)
+        return law.constitution.includes(stack.profile(self.clock.read()), needed)
 
     def standing(self, principal: str) -> Standing:
-        """Where `principal` stands now.
-
-        Raises:
-            UnknownPrincipal: nobody by that name is in any group or under [principals].
-        """
         canonical.check_name(principal)
-        if not self._people.knows(principal):
-            raise UnknownPrincipal(self._decider.law.unknown_principal(principal).message)
         with self.ledger.read() as snapshot:
+            law = self._follow(snapshot)
+            if not law.people.knows(principal):
+                raise UnknownPrincipal(law.decider.law.unknown_principal(principal).message)
             return self._standing(snapshot, principal, self.clock.read())
 
     def status(self) -> tuple[Standing, ...]:
-        """Everybody who stands above the baseline now, in the order of their oldest lease."""
         with self.ledger.read() as snapshot:
+            self._follow(snapshot)
             now = self.clock.read()
             names = self._everybody(snapshot)
             everybody = [self._standing(snapshot, name, now) for name in names]
         return tuple(one for one in everybody if one.leases)
 
     def why(self, command: Command) -> Explanation:
-        """What `command` would come to, decided the same way and not written."""
         with self.ledger.read() as snapshot:
+            law = self._follow(snapshot)
             now = self.clock.read()
-            decision = self._decide(snapshot, command, now)
+            answer = self._decide(snapshot, command, now).answer
             held = snapshot.stack(command.principal, self.constitution.baseline).profile(now)
         to = command.to if isinstance(command, Escalate) else held
         route = (
-            shortest_route(self._decider.law, command.principal, held, to)
-            if to in self.constitution.document.profiles
+            shortest_route(law.decider.law, command.principal, held, to)
+            if to in law.constitution.document.profiles
             else ()
         )
-        return Explanation(held, decision.answer, route)
+        return Explanation.of(answer, held, route, now.wall)
+
+    def lease(self, lease: str) -> Lease | None:
+        with self.ledger.read() as snapshot:
+            return snapshot.lease(lease)
+
+    def size(self) -> int:
+        with self.ledger.read() as snapshot:
+            return snapshot.head().tree.size
+
+    def receipt(self, seq: int) -> Receipt:
+        with self.ledger.read() as snapshot:
+            return snapshot.receipt(seq)
+
+    def receipts(
+        self,
+        *,
+        after: int = -1,
+        limit: int = 1_000,
+        principal: str | None = None,
+        type_: str | None = None,
+        denied: bool = False,
+    ) -> tuple[Receipt, ...]:
+        with self.ledger.read() as snapshot:
+            found = snapshot.receipts(
+                after=after, limit=limit, principal=principal, type_=type_, denied=denied
+            )
+            return tuple(found)
+
+    def version(self) -> int:
+        return self.ledger.version()
 
     def unsubscribe(self, listener: Listener) -> None:
         """Stop calling `listener`; nothing happens if it is not called."""
@@ -385,6 +292,38 @@ class Authority:
 
     # ---- inside -----------------------------------------------------------------------------
 
+    def _compiled(self, constitution: Constitution) -> _InForce:
+        people, document = constitution.people, constitution.document
+        if self.ledger.drill is not None and document.drill is not None:
+            people = people.with_stand_ins(document.drill.stand_ins, self.ledger.drill.stand_ins)
+        decider = Decider(constitution, origin=self.origin, people=people)
+        timed = tuple(sorted({*document.cooldown, *document.holds}))
+        return _InForce(constitution, people, decider, timed)
+
+    def _follow(self, snapshot: Snapshot) -> _InForce:
+        """The law in force in `snapshot`, which another process may have amended."""
+        digest = snapshot.in_force()
+        if digest != self._law.constitution.digest:
+            law = read_constitution(snapshot.constitution()[2], name=f"the law of {self.origin}")
+            if law.digest != digest:
+                raise LedgerMismatch(
+                    f"{self.ledger.path}: the law kept in it has the digest {law.digest}, not "
+                    f"{digest}: run vmstate audit"
+                )
+            self._law = self._compiled(law)
+        return self._law
+
+    def _write_under(self, transaction: Transaction) -> _InForce:
+        """The law in force, if this process may write under it."""
+        law = self._follow(transaction)
+        trusted = law.constitution.document.callers.host or self._serving or self.is_drill
+        if not trusted:
+            raise LedgerUnavailable(
+                f"{self.ledger.path}: [callers] host = false, so vmstate serve alone writes it: "
+                "set VMSTATE_SOCKET to its socket; nothing was written"
+            )
+        return law
+
     def _say_first(self, transaction: Transaction, now: Moment, via: str) -> tuple[Receipt, ...]:
         """Write what decides which leases are over: about the clock, or a drill that is.
 
@@ -394,7 +333,7 @@ class Authority:
         """
         scope = Scope(self.constitution.baseline)
         state = transaction.state(self.constitution.baseline, scope)
-        said = tuple(transaction.append(e, now) for e in self._decider.opening(state, now))
+        said = tuple(transaction.append(e, now) for e in self._law.decider.opening(state, now))
         details = [one.fields["what"]["detail"] for one in said if one.type == "clock_anomaly"]
         if not any(detail["kind"] == "step" for detail in details):
             return said
@@ -424,12 +363,13 @@ class Authority:
         if isinstance(command, Release):
             lease = snapshot.lease(command.lease)
             principal = lease.principal if lease is not None else principal
-        scope = Scope(self.constitution.baseline, self._people.family(principal), self._timed)
+        law = self._law
+        scope = Scope(self.constitution.baseline, law.people.family(principal), law.timed)
         if isinstance(command, Act) and command.act == ANCHOR:
             command = self._anchoring(snapshot, command)
         ids, budgets = statement_ids(command), budgets_of(command, self.constitution)
         state = snapshot.state(principal, scope, ids, budgets)
-        return self._decider.decide(state, command, now)
+        return law.decider.decide(state, command, now)
 
     def _anchoring(self, snapshot: Snapshot, command: Act) -> Act:
         """An anchor holds what the ledger says at its own place, whatever its caller would say."""
@@ -451,6 +391,8 @@ class Authority:
         kept = self._kept
         if kept.version != version or len(kept.stacks) > STACKS_KEPT:
             kept.version, kept.stacks = version, {}
+            with self.ledger.read() as snapshot:
+                self._follow(snapshot)
         stack = kept.stacks.get(principal)
         if stack is None:
             with self.ledger.read() as snapshot:

@@ -124,8 +124,9 @@ def _step_up(here: Session, to: str) -> str:
             continue
         asked: dict[str, Any] = {"principal": here.principal, "to": to, "trigger": table.trigger}
         asked |= {"reason": SETUP_REASON, "facts": {}, "setup": True}
-        if table.needs.approval is not None:
-            asked |= _approved_by_all(here, here.stand_ins, asked, table.needs.approval.of)
+        if table.needs.approval:
+            groups = [group for stage in table.needs.approval for group in stage.of]
+            asked |= _approved_by_all(here, here.stand_ins, asked, groups)
         command = make_command(Escalate, asked)
         if not here.authority.why(command).granted:
             fault = here.authority.submit(command).message

@@ -7,9 +7,10 @@ as well as we do.
     request      {v, principal, to, trigger, facts, reason, ttl_us, origin, constitution, nonce}
     approval     {v, kind, by, origin, request, constitution, nonce, expires_at}
     attestation  {v, kind, by, origin, constitution, principal, facts, at, nonce}
-    ending       {v, kind, by, origin, constitution, lease, ending, reason, expires_at, nonce}
+    order        {v, kind, by, origin, constitution, verb, arguments, reason, expires_at, nonce}
 
-A request is not signed: its id is the digest of its bytes, and an approval names that id. `origin`
+A request is not signed: its id is the digest of its bytes, and an approval names that id. An order
+is a command that proves by its signature who asks: it ends a lease, locks, recovers. `origin`
 is the ledger's and `constitution` the digest of its law, so nothing signed for one ledger, drill
 or version of the law counts in another.
 """
@@ -119,18 +120,21 @@ class Attestation(_Statement):
     at: _Instant
 
 
-class Ending(_Statement):
-    """`by` ends `lease`, which may be another's; good until `expires_at`."""
+class Order(_Statement):
+    """`by` asks for exactly what `verb` and `arguments` say, for `reason`; good until `expires_at`.
 
-    kind: Literal["ending"] = "ending"
+    `arguments` are the command's fields as text, those that were left out missing.
+    """
+
+    kind: Literal["order"] = "order"
     by: _Name
-    lease: _Line
-    ending: _Line
+    verb: Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
+    arguments: dict[_Line, _Line]
     reason: _Line
     expires_at: _Instant
 
 
-Statement = Approval | Attestation | Ending
+Statement = Approval | Attestation | Order
 
 
 class Signed(BaseModel):

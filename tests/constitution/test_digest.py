@@ -199,7 +199,7 @@ def test_what_the_shipped_constitution_says_is_what_is_read():
     assert document.holds == {"phoenix": timedelta(minutes=10)}
     assert document.facts["threat.id"].max_age == timedelta(minutes=2)
     assert document.acts["phoenix.rebuild"].in_drill == "dry_run"
-    assert document.recovery.needs.approval.of == ("sovereigns",)
+    assert document.recovery.needs.approval[0].of == ("sovereigns",)
     assert document.drill.stand_ins["sensors"] == ("did:vm:sensor:drill",)
     assert document.invariants["phoenix_hold"].at_most == timedelta(minutes=10)
     assert document.requests.open_at_most == 3

@@ -157,10 +157,10 @@ def test_why_says_what_a_climb_would_come_to_and_writes_nothing(world):
     )
     would = world.vm.why(command)
     assert would.granted
-    assert would.answer.clipped_by == "parent"
-    assert would.answer.expires_at == world.now + timedelta(minutes=5)
+    assert would.clipped_by == "parent"
+    assert would.expires_at == world.now + timedelta(minutes=5)
     assert (world.kept(), world.receipts()) == before
-    assert world.vm.submit(command).expires_at == would.answer.expires_at
+    assert world.vm.submit(command).expires_at == would.expires_at
 
 
 # ---- cut to the parent ----------------------------------------------------------------------

@@ -4,7 +4,7 @@ import pytest
 
 from vmstate.decisions.command import Release
 from vmstate.errors import InputError
-from vmstate.signing import Ending, new_nonce, sign
+from vmstate.signing import Order, new_nonce, sign
 
 
 def stack(world, principal=None):
@@ -30,13 +30,13 @@ def proof(world, by, lease, ending, *, signed_with=None, **changes):
         "by": by,
         "origin": world.vm.ledger.origin,
         "constitution": world.vm.constitution.digest,
-        "lease": lease,
-        "ending": ending,
+        "verb": "release",
+        "arguments": {"principal": by, "lease": lease, "ending": ending},
         "reason": "",
         "expires_at": (world.now + timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "nonce": new_nonce(),
     }
-    return sign(Ending(**{**statement, **changes}), signed_with or world.key(by))
+    return sign(Order(**{**statement, **changes}), signed_with or world.key(by))
 
 
 def release(world, principal, lease, ending="operator_release", **fields):
@@ -179,37 +179,37 @@ def test_a_guardian_resolves_a_threat_with_a_key_and_may_not_revoke(world):
 PROOFS = {
     "signed with another key": (
         lambda w, lease: proof(w, w.root, lease, "sovereign_revoke", signed_with=w.key(w.bob)),
-        "ending_signature",
+        "order_signature",
     ),
     "for another lease": (
         lambda w, _: proof(w, w.root, "lease-99", "sovereign_revoke"),
-        "ending_other_subject",
+        "order_other_subject",
     ),
     "for another ending": (
         lambda w, lease: proof(w, w.root, lease, "crisis_concluded"),
-        "ending_other_subject",
+        "order_other_subject",
     ),
     "by somebody else": (
         lambda w, lease: proof(w, w.one, lease, "sovereign_revoke"),
-        "ending_other_subject",
+        "order_other_subject",
     ),
     "stale": (
         lambda w, lease: proof(
             w, w.root, lease, "sovereign_revoke", expires_at="2026-01-01T12:00:00.000000Z"
         ),
-        "ending_stale",
+        "order_stale",
     ),
     "for another ledger": (
         lambda w, lease: proof(w, w.root, lease, "sovereign_revoke", origin="x/00000000"),
-        "ending_other_ledger",
+        "order_other_ledger",
     ),
     "under another constitution": (
         lambda w, lease: proof(
             w, w.root, lease, "sovereign_revoke", constitution=f"sha256:{'0' * 64}"
         ),
-        "ending_other_constitution",
+        "order_other_constitution",
     ),
-    "an attestation": (lambda w, _: w.attestation(by=w.root), "ending_other_subject"),
+    "an attestation": (lambda w, _: w.attestation(by=w.root), "order_other_subject"),
 }
 
 
@@ -218,7 +218,7 @@ def test_a_proof_that_does_not_count_ends_nothing(world, make, code):
     lease = world.operator().lease
     before = world.kept()
     signed = make(world, lease)
-    denied = release(world, world.root, lease, "sovereign_revoke", proof=signed)
+    denied = release(world, world.root, lease, "sovereign_revoke", order=signed)
     assert world.denied(denied, code, "unknown_lease")
     assert world.kept() == before
     assert world.profile() == "operator"
@@ -227,9 +227,9 @@ def test_a_proof_that_does_not_count_ends_nothing(world, make, code):
 def test_a_proof_counts_once(world):
     world.operator()
     signed = proof(world, world.root, "lease-1", "sovereign_revoke")
-    assert release(world, world.root, "lease-1", "sovereign_revoke", proof=signed).granted
-    again = release(world, world.root, "lease-1", "sovereign_revoke", proof=signed)
-    assert world.denied(again, "ending_used", "unknown_lease")
+    assert release(world, world.root, "lease-1", "sovereign_revoke", order=signed).granted
+    again = release(world, world.root, "lease-1", "sovereign_revoke", order=signed)
+    assert world.denied(again, "order_used", "unknown_lease")
 
 
 def test_a_name_without_a_proof_ends_no_lease_of_another(world):
@@ -247,7 +247,7 @@ def test_what_a_signer_gave_as_reason_is_what_the_receipt_gives(world):
     lease = world.operator().lease
     signed = proof(world, world.root, lease, "sovereign_revoke", reason="the drill is over")
     receipt = release(
-        world, world.root, lease, "sovereign_revoke", proof=signed, reason="ada stole the keys"
+        world, world.root, lease, "sovereign_revoke", order=signed, reason="ada stole the keys"
     )
     assert not receipt.granted or receipt.fields["why"] == "the drill is over"
 

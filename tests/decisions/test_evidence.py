@@ -2,7 +2,7 @@ import base64
 
 import pytest
 
-from vmstate.signing import Ending, new_nonce, sign
+from vmstate.signing import Order, new_nonce, sign
 
 GUARDIANS_TWO = (
     '{ count = 1, of = ["guardians", "sovereigns"] }',
@@ -13,12 +13,12 @@ PERSON = "did:vm:person:gil"
 
 
 def ending_of(world, by):
-    statement = Ending(
+    statement = Order(
         by=by,
         origin=world.vm.ledger.origin,
         constitution=world.vm.constitution.digest,
-        lease="lease-1",
-        ending="sovereign_revoke",
+        verb="release",
+        arguments={"principal": by, "lease": "lease-1", "ending": "sovereign_revoke"},
         reason="",
         expires_at="2026-01-02T00:00:00.000000Z",
         nonce=new_nonce(),

@@ -1,6 +1,7 @@
 """Whatever is asked and whatever the clock does, the laws hold after each step."""
 
 from datetime import timedelta
+from typing import get_args
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from vmstate.decisions import command, decider
 from vmstate.decisions.command import Release
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.receipt import Receipt
@@ -283,3 +285,7 @@ def test_the_laws_hold_whatever_is_asked_and_whatever_the_clock_does(make_world)
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         ),
     )
+
+
+def test_every_command_has_somebody_who_judges_it():
+    assert set(decider._ANSWERS) == set(get_args(command.Command))

@@ -21,8 +21,8 @@ def recover(world, by=None, *, principal=None, **changes):
     principal = principal or world.ada
     request = world.vm.prepare_recovery(principal, reason="the battery was empty")
     approvals = (world.approval(request, by or world.root),)
-    asked = {"request": request, "approvals": approvals, "reason": request.reason, **changes}
-    return world.vm.recover(principal, **asked)
+    asked = {"request": request, "approvals": approvals, "reason": request.reason}
+    return world.vm.recover(principal, **{**asked, "key": world.key(principal), **changes})
 
 
 def test_leases_of_earlier_boots_are_over_at_once(behind):
@@ -107,10 +107,19 @@ def test_an_approval_of_a_climb_is_no_approval_of_a_recovery(behind):
     assert {one.required.split(" = ")[0] for one in denied.unmet} == {"to", "trigger"}
 
 
+def test_a_recovery_that_only_the_host_vouches_for_is_refused(behind):
+    denied = recover(behind, key=None)
+    assert behind.denied(denied, "not_proven")
+    assert denied.message == (
+        "did:vm:operator:ada is not proven to be who asks, needs a signature, an account or a token"
+    )
+
+
 def test_a_recovery_counts_once(behind):
     request = behind.vm.prepare_recovery(behind.ada, reason="the battery was empty")
     approvals = (behind.approval(request, behind.root),)
     asked = {"request": request, "approvals": approvals, "reason": request.reason}
+    asked["key"] = behind.key(behind.ada)
     assert behind.vm.recover(behind.ada, **asked).granted
     behind.clock.reboot(down_for=timedelta(), wall_error=-HOUR)
     again = behind.vm.recover(behind.ada, **asked)

@@ -38,7 +38,8 @@ def recover(vm, clock, *, key=ROOT, who="u:op", by="root"):
     request = vm.prepare_recovery(who, reason="the battery was empty")
     expires_at = clock.read().wall + MINUTE
     signed = approve(request, by, key, expires_at=expires_at)
-    return vm.recover(who, request=request, approvals=[signed], reason=request.reason)
+    own = PrivateKey.derive("short", who)
+    return vm.recover(who, request=request, approvals=[signed], reason=request.reason, key=own)
 
 
 def test_a_reboot_with_a_good_clock_changes_nothing(stage, clock, vm):
@@ -91,7 +92,7 @@ def test_a_sovereign_may_say_on_the_record_that_the_clock_is_right(stage, clock,
     assert codes(ask(vm)) == {"clock_regression"}
     said = recover(vm, clock)
     assert said.type == "recovery"
-    assert [one["by"] for one in said.fields["authority"]["approvals"]] == ["root"]
+    assert [one["by"] for one in said.fields["authority"]["approvals"]] == ["root", "u:op"]
     assert ask(vm).granted
     assert not vm.may("u:a", "operator")  # recovery lifts the wait; it gives nothing back
     again = recover(vm, clock)
@@ -102,7 +103,8 @@ def test_a_sovereign_may_say_on_the_record_that_the_clock_is_right(stage, clock,
 def test_a_recovery_that_nobody_admitted_approved_lifts_nothing(clock, vm):
     clock.reboot(down_for=MINUTE, wall_error=-HOUR)
     bare = vm.prepare_recovery("u:op")
-    refused = vm.recover("u:op", request=bare, approvals=[])
+    own = PrivateKey.derive("short", "u:op")
+    refused = vm.recover("u:op", request=bare, approvals=[], key=own)
     assert codes(refused) == {"approval_missing"}
     assert "approval_signature" in codes(recover(vm, clock, key=PrivateKey.generate()))
     assert "approval_no_key" in codes(recover(vm, clock, by="u:x"))

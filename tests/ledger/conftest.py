@@ -27,7 +27,7 @@ from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.store import Ledger, key_path
 from vmstate.ledger.transaction import DrillMark
-from vmstate.signing import Ending, Request, approve, attest, sign
+from vmstate.signing import Order, Request, approve, attest, sign
 
 GOLDEN = Path(__file__).with_name("golden")
 LAW = load_constitution(GOLDEN / "constitution.toml")
@@ -93,12 +93,12 @@ class House:
         return attest(asked, "edr", KEYS["edr"], at=at, nonce=self.nonce())
 
     def sign_ending(self, by, lease, ending="sovereign_revoke"):
-        statement = Ending(
+        statement = Order(
             by=by,
             origin=self.ledger.origin,
             constitution=LAW.digest,
-            lease=lease,
-            ending=ending,
+            verb="release",
+            arguments={"principal": by, "lease": lease, "ending": ending},
             reason="",
             expires_at=format_at(self.clock.read().wall + 5 * MINUTE),
             nonce=self.nonce(),
@@ -108,7 +108,7 @@ class House:
     def revoke(self, by, lease):
         asked = {"principal": by, "lease": lease, "ending": "sovereign_revoke"}
         proof = self.sign_ending(by, lease)
-        return self.vm.submit(make_command(Release, {**asked, "proof": proof}))
+        return self.vm.submit(make_command(Release, {**asked, "order": proof}))
 
     def recover(self, who, by):
         request = Request(
@@ -123,8 +123,8 @@ class House:
             nonce=self.nonce(),
         )
         asked = {"principal": who, "reason": request.reason, "request": request}
-        approvals = self.approve(request, by)
-        return self.vm.submit(make_command(Recover, {**asked, "approvals": approvals}))
+        command = make_command(Recover, {**asked, "approvals": self.approve(request, by)})
+        return self.vm.submit(self.vm.ordered(command, KEYS[who], nonce=self.nonce()))
 
 
 def tell(house, *, sovereign):
@@ -174,7 +174,7 @@ def tell(house, *, sovereign):
     # A reboot with a clock in the past: nothing is granted until it was declared right.
     clock.reboot(down_for=MINUTE, wall_error=timedelta(hours=-1))
     done(house.climb("op:f"), "denied")
-    done(house.recover("op:f", sovereign), "recorded")
+    done(house.recover("g:two", sovereign), "recorded")
     done(house.climb("op:f"))
     expiry.run_due()
     expiry.stop()

@@ -56,7 +56,7 @@ def test_a_recovery_leaves_a_ledger_that_audits_clean(house):
     house.clock.reboot(down_for=timedelta(minutes=1), wall_error=-timedelta(days=365))
     assert house.climb("op:b").outcome == "denied"
     assert audit_ledger(house.ledger).findings == ()
-    assert house.recover("op:b", "root").outcome == "recorded"
+    assert house.recover("g:two", "root").outcome == "recorded"
     assert house.climb("op:b").granted
     assert audit_ledger(house.ledger).findings == ()
 

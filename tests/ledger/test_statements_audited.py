@@ -10,7 +10,7 @@ import pytest
 
 from vmstate import canonical
 from vmstate.keys import PrivateKey
-from vmstate.signing import Approval, Attestation, Ending, sign
+from vmstate.signing import Approval, Attestation, Order, sign
 
 ATTESTED, APPROVED, REVOKED, NEW = 3, 5, 11, 31
 LATE, NONCE = "2030-01-01T12:30:00.000000Z", "ab" * 16
@@ -85,8 +85,9 @@ def facts_changed(said):
 def ended_by_another_proof(lease, ending):
     def attack(all_said):
         for said in all_said[REVOKED : REVOKED + 3]:
-            about = {"lease": lease, "ending": ending, "reason": "", "expires_at": LATE}
-            said["authority"]["approvals"] = [statement(Ending, "root", said, **about)]
+            named = {"principal": "root", "lease": lease, "ending": ending}
+            about = {"verb": "release", "arguments": named, "reason": "", "expires_at": LATE}
+            said["authority"]["approvals"] = [statement(Order, "root", said, **about)]
 
     return attack
 

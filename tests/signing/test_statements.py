@@ -10,7 +10,7 @@ from vmstate.errors import InputError
 from vmstate.keys import PrivateKey
 from vmstate.signing import (
     STATEMENT_BYTES,
-    Ending,
+    Order,
     Request,
     approve,
     attest,
@@ -37,24 +37,24 @@ REQUEST = Request(
 APPROVED = approve(REQUEST, GIL, KEY, expires_at=NOON)
 ATTESTED = attest(REQUEST, GIL, KEY, at=NOON)
 ENDED = sign(
-    Ending(
+    Order(
         by=GIL,
         origin=REQUEST.origin,
         constitution=REQUEST.constitution,
-        lease="lease-1",
-        ending="sovereign_revoke",
+        verb="release",
+        arguments={"lease": "lease-1", "ending": "sovereign_revoke"},
         reason="",
         expires_at="2026-01-01T12:00:00.000000Z",
         nonce=NONCE,
     ),
     KEY,
 )
-SIGNED = {"approval": APPROVED, "attestation": ATTESTED, "ending": ENDED}
+SIGNED = {"approval": APPROVED, "attestation": ATTESTED, "order": ENDED}
 FIELDS = {
     "request": "v principal to trigger facts reason ttl_us origin constitution nonce",
     "approval": "v kind by origin request constitution nonce expires_at",
     "attestation": "v kind by origin constitution principal facts at nonce",
-    "ending": "v kind by origin constitution lease ending reason expires_at nonce",
+    "order": "v kind by origin constitution verb arguments reason expires_at nonce",
 }
 
 

@@ -226,8 +226,9 @@ def _rule_rows(constitution: Constitution, rule_id: str, rule: Escalation) -> _R
     for source, group in groupby(needs.facts.items(), key=lambda item: _source(facts[item[0]])):
         yield from ((_NEED, f"{fact} {describe_fact_need(need)}") for fact, need in group)
         yield _NOTE, source
-    if needs.approval is not None:
-        yield _APPROVAL, f"approved by {needs.approval.count} of {', '.join(needs.approval.of)}"
+    for number, stage in enumerate(needs.approval):
+        then = "then " if number else ""
+        yield _APPROVAL, f"{then}approved by {stage.count} of {', '.join(stage.of)}"
 
 
 def _source(fact: Fact) -> str:

@@ -5,17 +5,25 @@ rule's table name is its id in every receipt, denial and diff. People, reasons, 
 are typed guards under `needs`, never expressions, so that what a rule asks for can be proved.
 """
 
-from collections.abc import Callable
-from datetime import timedelta
-from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from vmstate import canonical
+from vmstate.constitution.fields import (
+    Account,
+    Digest,
+    Duration,
+    Exact,
+    Key,
+    Line,
+    Name,
+    Pattern,
+    Table,
+    Word,
+    Words,
+)
 from vmstate.constitution.tools import Server
-from vmstate.errors import InputError
-from vmstate.keys import PublicKey
 
 ENDINGS = (
     "timeout_expired",
@@ -40,6 +48,7 @@ ENGINE_TYPES = frozenset(
         "drill_mode",
         "drill_pack",
         "lock",
+        "lease_clamped",
         "key_rotation",
         "clock_anomaly",
         "quarantine",
@@ -55,78 +64,7 @@ HOLDER = "holder"  # in an ending's `by`: whoever holds the lease
 Scroll = Literal["identity", "cognitive", "treasury", "guardian"]
 
 
-def _from_text(read: Callable[[str], Any], kind: type) -> BeforeValidator:
-    """A value written as text and read by `read`; its InputError becomes a finding."""
-
-    def convert(value: object) -> object:
-        if isinstance(value, kind):
-            return value
-        if not isinstance(value, str):
-            raise ValueError(f"{value!r} is not text: write it in quotes")  # noqa: TRY004 -- pydantic's
-        try:
-            return read(value)
-        except InputError as error:
-            raise ValueError(str(error)) from error
-
-    return BeforeValidator(convert)
-
-
-def _checked(check: Callable[[str], str]) -> AfterValidator:
-    def checked(value: str) -> str:
-        try:
-            return check(value)
-        except InputError as error:
-            raise ValueError(str(error)) from error
-
-    return AfterValidator(checked)
-
-
-def _check_word(text: str) -> str:
-    if (
-        not text.replace("_", "a").replace("-", "a").replace(".", "a").isalnum()
-        or not text.isascii()
-    ):
-        raise InputError(f"{text!r} is not a name: use letters, digits and _ - .")
-    return canonical.check_name(text, what="name")
-
-
-def _check_pattern(text: str) -> str:
-    """A principal, or everyone below a prefix: `did:vm:agent:*`."""
-    if not text.endswith("*"):
-        return canonical.check_name(text)
-    prefix = text[:-1]
-    if not prefix.endswith((":", "/")):
-        # `did:vm:sovereign*` would admit `did:vm:sovereign-impostor`.
-        raise InputError(f"{text!r}: a wildcard stands after ':' or '/', write 'did:vm:agent:*'")
-    canonical.check_name(prefix)
-    return text
-
-
-def _check_line(text: str) -> str:
-    return canonical.check_text(text, what="text", most_bytes=canonical.REASON_BYTES)
-
-
-Duration = Annotated[timedelta, _from_text(canonical.parse_duration, timedelta)]
-Exact = Annotated[Decimal, _from_text(canonical.parse_decimal, Decimal)]
-Key = Annotated[PublicKey, _from_text(PublicKey.parse, PublicKey)]
-Word = Annotated[str, _checked(_check_word)]
-Name = Annotated[str, _checked(canonical.check_name)]
-Pattern = Annotated[str, _checked(_check_pattern)]
-Line = Annotated[str, _checked(_check_line)]
-Words = Annotated[tuple[Word, ...], Field(strict=False, min_length=1)]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        strict=True,
-        extra="forbid",
-        arbitrary_types_allowed=True,
-        populate_by_name=False,
-    )
-
-
-class Heading(_Table):
+class Heading(Table):
     """`[constitution]`: what this law is called, and the profile that needs no lease."""
 
     name: Word
@@ -134,14 +72,14 @@ class Heading(_Table):
     baseline: Word
 
 
-class Profile(_Table):
+class Profile(Table):
     """`[profiles.<name>]`: stands above another, and may do what that one may, and more."""
 
     symbol: Line = ""
     above: Word | None = None
 
 
-class Act(_Table):
+class Act(Table):
     """`[acts]`: what may be done from `profile` up; with `receipt`, each time on the record."""
 
     profile: Word
@@ -150,7 +88,7 @@ class Act(_Table):
     in_drill: Literal["dry_run", "simulated"] | None = None
 
 
-class Fact(_Table):
+class Fact(Table):
     """`[facts]`: what a requester may state; attested ones only beside a signature."""
 
     type: Literal["text", "decimal"] | None = None
@@ -161,18 +99,22 @@ class Fact(_Table):
     max_age: Duration | None = None
 
 
-class ReasonNeed(_Table):
+class ReasonNeed(Table):
     min_length: Annotated[int, Field(ge=1, le=canonical.REASON_BYTES)]
 
 
-class ApprovalNeed(_Table):
+class ApprovalNeed(Table):
     """`count` distinct people of these groups, never the requester or who stands for them."""
 
     count: Annotated[int, Field(ge=1, le=16)]  # more signatures would not fit a receipt
     of: Words
 
 
-class FactNeed(_Table):
+# One after the other, in their order; the loader reads a lone table as a list of one.
+Stages = Annotated[tuple[ApprovalNeed, ...], Field(strict=False, min_length=1, max_length=8)]
+
+
+class FactNeed(Table):
     """Bounds include their ends; lists name values of a fact that lists its own."""
 
     min: Exact | None = None
@@ -181,24 +123,29 @@ class FactNeed(_Table):
     not_in: Annotated[tuple[Line, ...], Field(strict=False, min_length=1)] | None = None
 
 
-class Needs(_Table):
-    """`needs.*`: every guard must be met."""
+class Needs(Table):
+    """`needs.*`: every guard must be met; `approval` holds its stages in their order."""
 
     requester: Words | None = None
     reason: ReasonNeed | None = None
-    approval: ApprovalNeed | None = None
+    approval: Stages = ()
     facts: dict[Word, FactNeed] = {}
 
 
-class Cost(_Table):
+class Cost(Table):
     """What a grant is charged to, in the transaction that grants it."""
 
     budget: Word
     amount: Annotated[int, Field(ge=1, lt=canonical.SAFE_INTEGER)]
 
 
-class Escalation(_Table):
-    """`[escalations.<rule>]`: one way up, and for how long it may be held."""
+class Escalation(Table):
+    """`[escalations.<rule>]`: one way up, and for how long it may be held.
+
+    `max_uses` acts end the lease, and so does `idle_ttl` without one. `on_amend` says what becomes
+    of a lease when the law is amended: it is kept as it is, cut to what the new law allows
+    (`clamp`: never longer), or ended.
+    """
 
     from_: Annotated[Word, Field(alias="from")]
     to: Word
@@ -207,37 +154,40 @@ class Escalation(_Table):
     renewals: Annotated[int, Field(ge=0, le=1_000)] = 0
     needs: Needs = Needs()
     cost: Cost | None = None
+    max_uses: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    idle_ttl: Duration | None = None
+    on_amend: Literal["keep", "clamp", "end"] = "clamp"
 
 
-class EndingTable(_Table):
+class EndingTable(Table):
     """`[endings.<name>]`: who may end a lease so, and how far the fall goes."""
 
     by: Words | None = None
     to: Literal["previous", "baseline"]
 
 
-class Requests(_Table):
+class Requests(Table):
     waits: Duration
     usable_for: Duration
     open_at_most: Annotated[int, Field(ge=1, le=1_000)]
 
 
-class Locks(_Table):
+class Locks(Table):
     by: Words
     lift: Words
 
 
-class OnlyApproval(_Table):
-    approval: ApprovalNeed
+class OnlyApproval(Table):
+    approval: Stages
 
 
-class Exceptional(_Table):
+class Exceptional(Table):
     """`[amendment]`, `[recovery]`: what only approvals can open."""
 
     needs: OnlyApproval
 
 
-class Drill(_Table):
+class Drill(Table):
     marker: Line
     ttl: Duration
     principal: Name
@@ -246,28 +196,58 @@ class Drill(_Table):
     stand_ins: dict[Word, Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]] = {}
 
 
-class Principal(_Table):
-    """`[principals.<name>]`: the key that signs for a name, and the person who stands behind it."""
+class Principal(Table):
+    """`[principals.<name>]`: by what a name is believed, and the person who stands behind it.
+
+    `key` signs for the name, `account` is the one at the other end of a local socket, `token` the
+    digest of a bearer token: none of them is a secret.
+    """
 
     key: Key | None = None
+    account: Account | None = None
+    token: Digest | None = None
     controller: Name | None = None
 
 
-class InvariantApproval(_Table):
+class Callers(Table):
+    """`[callers]`: whether whoever can open the ledger's file is believed to be who they say."""
+
+    host: bool = True
+
+
+NOTICES = ("request", "ending", "ended", "lock", "denied", "amended")
+
+
+class Notify(Table):
+    """`[notify.<name>]`: who is told what, by a command or at a URL.
+
+    `events` are of `NOTICES`; `before` is how long before a lease's end `ending` is told.
+    """
+
+    command: Annotated[tuple[Line, ...], Field(strict=False, min_length=1)] | None = None
+    url: Line | None = None
+    events: Annotated[
+        tuple[Literal["request", "ending", "ended", "lock", "denied", "amended"], ...],
+        Field(strict=False, min_length=1),
+    ]
+    before: Duration | None = None
+
+
+class InvariantApproval(Table):
     count: Annotated[int, Field(ge=1, le=16)]
 
 
-class InvariantRequires(_Table):
+class InvariantRequires(Table):
     approval: InvariantApproval | None = None
     rungs: Annotated[int, Field(ge=1, le=1_000)] | None = None
 
 
-class InvariantNever(_Table):
+class InvariantNever(Table):
     profile: Word
     requester: Words
 
 
-class Invariant(_Table):
+class Invariant(Table):
     """`[invariants.<name>]`: read and kept here; proving it is not this module's business."""
 
     text: Line
@@ -281,12 +261,13 @@ class Invariant(_Table):
     available: Word | None = None
 
 
-class Document(_Table):
+class Document(Table):
     """The whole file. What must go together is checked in `parts.py`, and names in `names.py`."""
 
     constitution: Heading
     groups: dict[Word, Annotated[tuple[Pattern, ...], Field(strict=False, min_length=1)]] = {}
     principals: dict[Name, Principal] = {}
+    callers: Callers = Callers()
     profiles: dict[Word, Profile]
     acts: dict[Word, Act] = {}
     facts: dict[Word, Fact] = {}
@@ -298,6 +279,7 @@ class Document(_Table):
     locks: Locks | None = None
     amendment: Exceptional | None = None
     recovery: Exceptional | None = None
+    notify: dict[Word, Notify] = {}
     tools: dict[Word, Server] = {}
     drill: Drill | None = None
     invariants: dict[Word, Invariant] = {}

@@ -232,9 +232,7 @@ def guards_of(rule: str, escalation: Escalation) -> tuple[Guard, ...]:
         guards.append(ReasonGuard(f"{path}.reason", needs.reason.min_length))
     guards.append(FaultGuard())
     guards += [FactGuard(f'{path}.facts."{n}"', n, need) for n, need in needs.facts.items()]
-    if needs.approval is not None:
-        approval = needs.approval
-        guards.append(ApprovalGuard(f"{path}.approval", approval.count, approval.of))
+    guards += [ApprovalGuard(f"{path}.approval", one.count, one.of) for one in needs.approval]
     if escalation.cost is not None:
         guards.append(CostGuard(f"escalations.{rule}.cost", escalation.cost))
     guards.append(TimeGuard(rule, escalation.to, escalation.ttl))
@@ -248,9 +246,7 @@ def describe_needs(escalation: Escalation) -> tuple[str, ...]:
     if needs.reason is not None:
         phrases.append(f"a reason of {needs.reason.min_length} characters")
     phrases += [f"{name} {describe_fact_need(need)}" for name, need in needs.facts.items()]
-    if needs.approval is not None:
-        approval = needs.approval
-        phrases.append(f"approval by {approval.count} of {', '.join(approval.of)}")
+    phrases += [f"approval by {one.count} of {', '.join(one.of)}" for one in needs.approval]
     if escalation.cost is not None:
         phrases.append(f"{escalation.cost.amount} from budget {escalation.cost.budget}")
     return tuple(phrases)

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 from vmstate import canonical
 from vmstate.canonical import Json
 from vmstate.clock import duration_us
-from vmstate.constitution.document import Document
+from vmstate.constitution.document import ApprovalNeed, Document
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.lines import Place, misfits, not_toml, report
 from vmstate.constitution.mending import mend, tellable
@@ -57,6 +57,7 @@ def read_constitution(data: bytes, *, name: str = "constitution.toml") -> Consti
         ConstitutionError: one line for each mistake, `name:line: path: what, and what to write`.
     """
     parsed, text = _parse(data, name)
+    alone = _stage(parsed)
     try:
         document = Document.model_validate(parsed)
     except ValidationError as error:
@@ -64,9 +65,9 @@ def read_constitution(data: bytes, *, name: str = "constitution.toml") -> Consti
         if mended := mend(parsed, error):
             document, broken = mended
             found += _tell(document, broken)
-        raise ConstitutionError(report(name, text, found)) from error
+        raise ConstitutionError(report(name, text, _as_written(found, alone))) from error
     if mistakes := _tell(document, set()):
-        raise ConstitutionError(report(name, text, mistakes))
+        raise ConstitutionError(report(name, text, _as_written(mistakes, alone)))
     try:
         form = canonical.encode(_normal(document))
     except InputError as error:
@@ -101,6 +102,31 @@ def _parse(data: bytes, name: str) -> tuple[dict[str, object], str]:
         raise ConstitutionError((f"{name}: is nested too deep to be read",)) from error
 
 
+def _stage(parsed: dict[str, object]) -> set[Place]:
+    """Read each lone table of approvals as a list of one stage; says where those are."""
+    rules = parsed.get("escalations")
+    places: list[Place] = [("amendment",), ("recovery",)]
+    places += [("escalations", rule) for rule in rules] if isinstance(rules, dict) else []
+    alone: set[Place] = set()
+    for place in places:
+        table: object = parsed
+        for key in (*place, "needs"):
+            table = table.get(key) if isinstance(table, dict) else None
+        if isinstance(table, dict) and not isinstance(table.get("approval", []), list):
+            table["approval"] = [table["approval"]]
+            alone.add((*place, "needs", "approval"))
+    return alone
+
+
+def _as_written(found: list[tuple[Place, str]], alone: set[Place]) -> list[tuple[Place, str]]:
+    """The findings with no number for a stage that was written as a table by itself."""
+    written = []
+    for place, what in found:
+        at = next((len(one) for one in alone if place[: len(one) + 1] == (*one, 0)), None)
+        written.append((place if at is None else (*place[:at], *place[at + 1 :]), what))
+    return written
+
+
 def _normal(value: object) -> Json:
     """The value as canonical JSON, with only what the file says."""
     for kind, spell in _SPELLINGS:
@@ -113,6 +139,12 @@ def _normal_table(table: BaseModel) -> Json:
     return {key: _normal(value) for key, value in _said(table)}
 
 
+def _normal_list(value: tuple[object, ...]) -> Json:
+    if len(value) == 1 and isinstance(value[0], ApprovalNeed):
+        return _normal(value[0])  # one stage, however it is written
+    return [_normal(item) for item in value]
+
+
 def _said(table: BaseModel) -> Iterator[tuple[str, object]]:
     for name, field in type(table).model_fields.items():
         if name in table.model_fields_set:
@@ -122,7 +154,7 @@ def _said(table: BaseModel) -> Iterator[tuple[str, object]]:
 _SPELLINGS: tuple[tuple[type, Callable[[typing.Any], Json]], ...] = (
     (BaseModel, _normal_table),
     (dict, lambda value: {str(key): _normal(item) for key, item in value.items()}),
-    (tuple, lambda value: [_normal(item) for item in value]),
+    (tuple, _normal_list),
     (timedelta, duration_us),
     (Decimal, canonical.format_decimal),
     (PublicKey, str),

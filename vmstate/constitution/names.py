@@ -97,8 +97,7 @@ def _escalations(document: Document) -> Iterator[Finding]:
         needs: Place = (*place, "needs")
         if rule.needs.requester is not None:
             yield from _groups(document, rule.needs.requester, (*needs, "requester"))
-        if rule.needs.approval is not None:
-            yield from _approval(document, rule.needs.approval, (*needs, "approval"))
+        yield from _approvals(document, rule.needs.approval, (*needs, "approval"))
         for fact, need in rule.needs.facts.items():
             yield from _fact_need(document, fact, need, (*needs, "facts", fact))
 
@@ -259,7 +258,7 @@ def _others(document: Document) -> Iterator[Finding]:
     for key, exceptional in (("amendment", document.amendment), ("recovery", document.recovery)):
         if exceptional is not None:
             place = (key, "needs", "approval")
-            yield from _approval(document, exceptional.needs.approval, place)
+            yield from _approvals(document, exceptional.needs.approval, place)
     if HOLDER in document.groups:
         what = f"{HOLDER!r} means whoever holds a lease: name the group otherwise"
         yield ("groups", HOLDER), what, ()
@@ -292,6 +291,13 @@ def _groups(
         if group not in document.groups and group != also:
             what = _unknown(group, document.groups, "group")
             yield place, what, ((*place, index), ("groups", NAMES))
+
+
+def _approvals(
+    document: Document, stages: tuple[ApprovalNeed, ...], place: Place
+) -> Iterator[Finding]:
+    for number, need in enumerate(stages):
+        yield from _approval(document, need, (*place, number))
 
 
 def _approval(document: Document, need: ApprovalNeed, place: Place) -> Iterator[Finding]:

@@ -30,6 +30,11 @@ def find_odd_parts(document: Document) -> Iterator[Finding]:
     for rule, escalation in document.escalations.items():
         for name, need in escalation.needs.facts.items():
             yield from _fact_need(need, ("escalations", rule, "needs", "facts", name))
+    for name, notify in document.notify.items():
+        if (notify.command is None) == (notify.url is None):
+            place = ("notify", name)
+            what = 'write either command = ["program", …] or url = "https://…"'
+            yield place, what, _below(place, "command", "url")
     for name, invariant in document.invariants.items():
         yield from _invariant(invariant, ("invariants", name))
 

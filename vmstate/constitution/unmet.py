@@ -44,6 +44,7 @@ _MESSAGES = {
     "clock_regression": "the clock reads {given}, which is before {required}",
     "unknown_lease": "{given} is no live lease of the caller",
     "not_top": "{given} is not the topmost lease, which is {required}",
+    "not_proven": "{given} is not proven to be who asks, needs {required}",
     "not_self": "{given} asks for {required}, and only oneself may be asked for",
     "renewals_spent": "renewed {given}, may be renewed {required}",
     "renewal_gains_nothing": "it lasts until {given}, renewed it would last until {required}",
@@ -77,9 +78,8 @@ _MESSAGES = {
     "no_regression": "the clock needs no recovery, it reads {given}",
     **{
         f"{kind}_{fault}": text.replace("{kind}", kind)
-        for kind in ("approval", "attestation", "ending")
+        for kind in ("approval", "attestation", "order")
         for fault, text in _SIGNED.items()
-        if (kind, fault) != ("ending", "not_admitted")  # that one is said in its own words
     },
 }
 

@@ -181,7 +181,7 @@ def _done(
         Grounds(f'acts."{name}"'),
         actor=command.asked_by,
         principal=command.principal,
-        proof="host",
+        proof=command.proof,
         why=command.reason,
         from_profile=state.stack.profile(now),
         lease=state.stack.leases[-1].id if state.stack.leases else None,

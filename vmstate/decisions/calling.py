@@ -28,7 +28,7 @@ from vmstate.signing import Signed
 def call(law: Law, state: State, command: Call, now: Moment) -> Entry:
     """The receipt of a call that may go ahead now, or of its refusal."""
     found, unmet = _find(law, state, command)
-    unmet = [*standing_faults(law, command), *command.claims, *unmet]
+    unmet = [*standing_faults(law, command), *unmet]
     approvals: tuple[Signed, ...] = ()
     facts: dict[str, str] = {}
     if found is not None:
@@ -157,7 +157,7 @@ def _made(state: State, command: Call | Tally, path: str, now: Moment) -> Entry:
         Grounds(path),
         actor=command.asked_by,
         principal=command.principal,
-        proof="host",
+        proof=command.proof,
         why=command.reason,
         trigger=TOOL_CALL,
         from_profile=state.stack.profile(now),

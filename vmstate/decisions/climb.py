@@ -140,7 +140,7 @@ def denial(
         grounds,
         actor=command.asked_by,
         principal=command.principal,
-        proof="host",
+        proof=command.proof,
         why=command.reason,
         lease=lease,
         trigger=command.trigger if isinstance(command, Escalate) else None,
@@ -163,7 +163,7 @@ def _hear(
     at = law.setting(state, now, command.principal)
     facts = hear_facts(command.facts, command.attestations, law.document.facts, at)
     approvals = hear_approvals(command.approvals, command.request, at)
-    unmet = [*standing_faults(law, command), *command.claims, *drill_faults(state, now)]
+    unmet = [*standing_faults(law, command), *drill_faults(state, now)]
     if command.setup and state.drill is None:
         remedy = "climb by the rules as they are"
         unmet.append(Unmet("drill", "not_a_drill", "a drill's ledger", "set-up", remedy))
@@ -296,7 +296,7 @@ def _backed(
 ) -> Entry:
     """What a grant and a renewal have in common: the evidence they rest on, each used up."""
     needs = law.document.escalations[rule].needs
-    groups = needs.approval.of if needs.approval is not None else ()
+    groups = tuple(group for stage in needs.approval for group in stage.of)
     approvals = admitted_approvals(law, hearing.approvals, groups)
     request = command.request
     grounds = Grounds(
@@ -312,7 +312,7 @@ def _backed(
         grounds,
         actor=command.asked_by,
         principal=command.principal,
-        proof="host",
+        proof=command.proof,
         why=command.reason,
         lease=lease_id(lease.seq),
         parent=lease.parent,

@@ -8,11 +8,12 @@ could say what it asked for.
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from vmstate import canonical
+from vmstate.clock import duration_us
 from vmstate.constitution.tools import Kind
 from vmstate.constitution.unmet import Unmet
 from vmstate.errors import InputError
@@ -73,30 +74,49 @@ Digest = Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}:[0-9a-f]{32,128}$")]
 Arguments = Annotated[dict[Word, FactText], Field(max_length=FACTS)]
 Proofs = Annotated[dict[Word, Digest], Field(max_length=FACTS)]
 Units = Annotated[int, Field(ge=1, le=MOST_UNITS)]
+Proven = Literal["host", "peer", "token"]
 Ttl = Annotated[timedelta, Field(gt=timedelta())]
 
 
-class _Command(BaseModel):
+class CommandBase(BaseModel):
+    """What every command has.
+
+    `proven` is how the door that made the command knows who asks: `host` is whoever could open the
+    ledger's file. An `order` is the asker's own signature over the command, and says more.
+    `claims` are requirements that an interface found not to be met, in what only it was told; they
+    are reported with the others.
+    """
+
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True
     )
+    verb: ClassVar[str]
 
     principal: Principal
     actor: Principal | None = None
     reason: Reason = ""
+    proven: Proven = "host"
+    order: Signed | None = None
+    claims: tuple[Unmet, ...] = ()
 
     @property
     def asked_by(self) -> str:
         """Who asks: the principal, unless somebody else is named."""
         return self.actor or self.principal
 
+    @property
+    def proof(self) -> str:
+        """How it is known who asks, as a receipt says it."""
+        return "key" if self.order is not None else self.proven
 
-class _Backed(_Command):
-    """A command that evidence may stand behind.
+    @property
+    def is_proven(self) -> bool:
+        """Whether more than the host's word says who asks."""
+        return self.proof != "host"
 
-    `claims` are requirements that an interface found not to be met, in what only it was told; they
-    are reported with the others. `setup` is for a drill's ledger alone.
-    """
+
+class _Backed(CommandBase):
+    """A command that evidence may stand behind. `setup` is for a drill's ledger alone."""
 
     facts: Facts = {}
     ttl: Ttl | None = None
@@ -104,11 +124,12 @@ class _Backed(_Command):
     approvals: Approvals = ()
     attestations: Attestations = ()
     setup: bool = False
-    claims: tuple[Unmet, ...] = ()
 
 
 class Escalate(_Backed):
     """Climb to the profile `to`, for `ttl` at most."""
+
+    verb: ClassVar[str] = "escalate"
 
     to: Word
     trigger: Word
@@ -118,37 +139,44 @@ class Escalate(_Backed):
 class Renew(_Backed):
     """Have the rule of `lease` decided again, for a later deadline."""
 
+    verb: ClassVar[str] = "renew"
+
     lease: Word
 
 
-class Release(_Command):
-    """End `lease` by the ending named; `proof` is a signed ending where one is needed."""
+class Release(CommandBase):
+    """End `lease` by the ending named; another's takes a proven actor."""
+
+    verb: ClassVar[str] = "release"
 
     setup: bool = False
     lease: Word
     ending: Word = "operator_release"
-    proof: Signed | None = None
 
 
-class Recover(_Command):
+class Recover(CommandBase):
     """Say on the record that the clock is right, although it reads earlier than the ledger."""
+
+    verb: ClassVar[str] = "recover"
 
     request: Request | None = None
     approvals: Approvals = ()
 
 
-class Act(_Command):
+class Act(CommandBase):
     """Do what `[acts]` names; `arguments` go into its receipt as they are.
 
     `proofs` are digests of evidence kept elsewhere, `algorithm:hex` each.
     """
+
+    verb: ClassVar[str] = "act"
 
     act: Word
     arguments: Arguments = {}
     proofs: Proofs = {}
 
 
-class _OfServer(_Command):
+class _OfServer(CommandBase):
     """Something about a server behind a gate; `name` is the tool's, resource's or prompt's."""
 
     server: Word
@@ -161,13 +189,14 @@ class Call(_OfServer):
     """Call what stands under `[tools]`; `arguments` is their salted digest, never they themselves.
 
     Where each call needs its own approval, `request` is for this one, and `shown` is what its
-    approvers read in place of the digest. `claims` are what the gate found wrong with the call.
+    approvers read in place of the digest.
     """
+
+    verb: ClassVar[str] = "call"
 
     shown: Reason = ""
     request: Request | None = None
     approvals: Approvals = ()
-    claims: tuple[Unmet, ...] = ()
 
 
 class Tally(_OfServer):
@@ -177,13 +206,17 @@ class Tally(_OfServer):
     may be told so where everybody may make them; `refused` ones repeat what a receipt has said.
     """
 
+    verb: ClassVar[str] = "tally"
+
     count: Annotated[int, Field(ge=1, lt=canonical.SAFE_INTEGER)]
     since: Annotated[str, _line("the time", canonical.NAME_BYTES)]
     refused: bool = False
 
 
-class CreateBudget(_Command):
+class CreateBudget(CommandBase):
     """Allocate a budget under an id that is free."""
+
+    verb: ClassVar[str] = "create_budget"
 
     budget: Word
     name: Reason
@@ -191,18 +224,22 @@ class CreateBudget(_Command):
     unit: Word
 
 
-class Debit(_Command):
+class Debit(CommandBase):
     """Spend from a budget; `reason` says on what."""
+
+    verb: ClassVar[str] = "debit"
 
     budget: Word
     amount: Units
 
 
-class DrillMode(_Command):
+class DrillMode(CommandBase):
     """Switch a drill ledger's mode: on for a time, or off, which ends everything in it.
 
     `principal` is the drill's; `set_by` says what switched it.
     """
+
+    verb: ClassVar[str] = "drill_mode"
 
     on: bool
     set_by: Reason
@@ -239,3 +276,38 @@ def make_command(kind: type[_Any], fields: Mapping[str, Any]) -> _Any:
         where = ".".join(str(part) for part in first["loc"])
         said = first["msg"].removeprefix("Value error, ")
         raise InputError(said if said.startswith(where) else f"{where}: {said}") from error
+
+
+_ABOUT_ASKING = frozenset(("actor", "reason", "proven", "order", "claims"))
+
+
+def order_arguments(command: CommandBase) -> dict[str, str]:
+    """What an order for `command` has to say beside its verb and reason: each field as text.
+
+    Fields that say nothing are left out; durations are microseconds; what is no text or number is
+    there by the digest of its canonical JSON, a prepared request or statement by its id.
+    """
+    said = {}
+    for name in type(command).model_fields:
+        value = getattr(command, name)
+        if name not in _ABOUT_ASKING and value not in (None, False, (), {}, ""):
+            said[name] = _as_text(value)
+    return said
+
+
+def _as_text(value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true"
+        case int():
+            return str(value)
+        case timedelta():
+            return str(duration_us(value))
+        case Request():
+            return value.id
+        case dict():
+            return canonical.digest(canonical.encode(value))
+        case _:
+            return canonical.digest(canonical.encode([one.body() for one in value]))

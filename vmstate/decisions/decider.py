@@ -7,8 +7,9 @@ it, or not at all.
 Law 7: all unmet requirements are reported. Law 8: a denial is a value, an entry like any other.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment, duration_us
@@ -35,9 +36,12 @@ from vmstate.decisions.command import (
     Tally,
 )
 from vmstate.decisions.decision import Decision, Entry, Grounds, State
-from vmstate.decisions.evidence import Setting, hear_approvals, hear_ending, used_ids
-from vmstate.decisions.law import Law, request_faults, standing_faults
+from vmstate.decisions.evidence import Setting, hear_approvals, hear_order, used_ids
+from vmstate.decisions.law import Law, proof_faults, request_faults
 from vmstate.leases.lease import EXPIRED, PARENT_ENDED, Lease, Overdue
+from vmstate.signing import Signed
+
+_Answer = Callable[[Law, State, Any, Moment], tuple[Entry, ...]]
 
 SCHEDULER, SETTLE, START_UP = "scheduler", "settle", "start_up"
 
@@ -69,35 +73,36 @@ class Decider:
             return entries
         return (*entries, mode_entry(self.law, state, now, "its time was up"))
 
-    def decide(  # noqa: C901 -- a case for each command
-        self, state: State, command: Command, now: Moment
-    ) -> Decision:
+    def decide(self, state: State, command: Command, now: Moment) -> Decision:
         """Settle, then judge `command`; the last entry is its answer."""
         entries = list(self.settle(state, now, SETTLE))
         for entry in entries:
             state = state_after(state, entry, now)
-        match command:
-            case Escalate():
-                entries += climb(self.law, state, command, now)
-            case Renew():
-                entries.append(renew(self.law, state, command, now))
-            case Release():
-                entries += _release(self.law, state, command, now)
-            case Recover():
-                entries.append(_recover(self.law, state, command, now))
-            case Act():
-                entries.append(act(self.law, state, command, now))
-            case Call():
-                entries.append(call(self.law, state, command, now))
-            case Tally():
-                entries.append(tally(self.law, state, command, now))
-            case CreateBudget():
-                entries.append(create_budget(self.law, state, command, now))
-            case Debit():
-                entries.append(debit(self.law, state, command, now))
-            case DrillMode():
-                entries.append(drill_mode(self.law, state, command, now))
-        return Decision(tuple(entries), now)
+        command = self._proven(state, command, now)
+        answers = _ANSWERS[type(command)](self.law, state, command, now)
+        if command.order is not None and answers[-1].outcome != "denied":
+            answers = _by_order(answers, command.order)
+        return Decision((*entries, *answers), now)
+
+    def _proven(self, state: State, command: Command, now: Moment) -> Command:
+        """The command with its order if that proves who asks; else without, and why."""
+        if command.order is None:
+            return command
+        at = self.law.setting(state, now, command.asked_by)
+        fault = hear_order(command.order, command, at)
+        if fault is None:
+            return command
+        return command.model_copy(update={"order": None, "claims": (*command.claims, fault)})
+
+
+def _by_order(answers: tuple[Entry, ...], order: Signed) -> tuple[Entry, ...]:
+    """The answers with the order that proved who asked: each holds it, and it counts once."""
+    held = [
+        replace(one, grounds=replace(one.grounds, approvals=(*one.grounds.approvals, order)))
+        for one in answers
+    ]
+    spends = (*held[0].spends, order.statement.id)
+    return (replace(held[0], spends=spends), *held[1:])
 
 
 def clock_entries(state: State, now: Moment) -> tuple[Entry, ...]:
@@ -202,16 +207,11 @@ def _release(law: Law, state: State, command: Release, now: Moment) -> tuple[Ent
         unmet.append(Unmet("endings", "ending_unknown", known, ending, remedy))
     if not law.people.knows(actor):
         unmet.append(law.unknown_principal(actor))
-    proven = False
-    if command.proof is not None:
-        at = law.setting(state, now, actor)
-        fault = hear_ending(command.proof, actor, command.lease, ending, command.reason, at)
-        unmet += [fault] if fault else []
-        proven = fault is None
+    unmet += command.claims
     lease = next((one for one in state.stack.leases if one.id == command.lease), None)
     by = table.by if table is not None and table.by is not None else ()
     groups = tuple(group for group in by if group != HOLDER)
-    admitted = proven and law.people.in_any(actor, groups)
+    admitted = command.is_proven and law.people.in_any(actor, groups)
     own = lease is not None and lease.principal == actor
     if lease is None or not (own or admitted):
         remedy = "name a live lease of your own; to end another's, vmstate revoke with a key"
@@ -224,9 +224,7 @@ def _release(law: Law, state: State, command: Release, now: Moment) -> tuple[Ent
         unmet.append(Unmet("drill", "not_a_drill", "a drill's ledger", "set-up", remedy))
     if unmet or lease is None or table is None:
         return (denial(state, command, unmet, now, lease=command.lease),)
-    grounds = Grounds(
-        f"endings.{ending}", approvals=(command.proof,) if proven and command.proof else ()
-    )
+    grounds = Grounds(f"endings.{ending}")
     first = state.stack.leases[0] if table.to == "baseline" else lease
     lowest = state.stack.leases.index(first)
     entries = []
@@ -236,8 +234,7 @@ def _release(law: Law, state: State, command: Release, now: Moment) -> tuple[Ent
         entries.append(
             _ended(state, above, ending if named else PARENT_ENDED, command, grounds, now)
         )
-    spends = tuple(used_ids(grounds.approvals, None))
-    return (replace(entries[0], spends=spends), *entries[1:])
+    return tuple(entries)
 
 
 def _ended(
@@ -249,7 +246,7 @@ def _ended(
         grounds,
         actor=command.asked_by,
         principal=lease.principal,
-        proof="key" if grounds.approvals else "host",
+        proof=command.proof,
         why=command.reason,
         lease=lease.id,
         parent=lease.parent,
@@ -265,7 +262,7 @@ def _ended(
 
 def _recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
     """Let grants go on although the clock reads earlier than the ledger, if approvals say so."""
-    unmet = standing_faults(law, command)
+    unmet = proof_faults(law, command)
     until = state.watermark.refuses_grants(now)
     if until is None:
         remedy = "nothing to do"
@@ -278,14 +275,13 @@ def _recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
         remedy = "set the clock right, or wait"
         unmet.append(Unmet("recovery", "no_recovery", "[recovery]", "no such table", remedy))
     else:
-        need = table.needs.approval
-        guard = ApprovalGuard(
-            "recovery.needs.approval", need.count, need.of, "vmstate recover --clock -o FILE"
-        )
         case = Case(
             command.principal, law.people, approvers=heard.approvers, rejected=heard.rejected
         )
-        unmet += guard(case)
+        for need in table.needs.approval:
+            prepare = "vmstate recover --clock -o FILE"
+            guard = ApprovalGuard("recovery.needs.approval", need.count, need.of, prepare)
+            unmet += guard(case)
     if command.request is not None:
         wanted: dict[str, Json] = {
             "to": None,
@@ -296,7 +292,8 @@ def _recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
         unmet += request_faults(command.request, command, wanted, at)
     if unmet or until is None or table is None:
         return denial(state, command, unmet, now)
-    counted = admitted_approvals(law, heard, table.needs.approval.of)
+    groups = (group for stage in table.needs.approval for group in stage.of)
+    counted = admitted_approvals(law, heard, groups)
     return Entry(
         "recovery",
         "recorded",
@@ -307,7 +304,7 @@ def _recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
         ),
         actor=command.asked_by,
         principal=command.principal,
-        proof="host",
+        proof=command.proof,
         why=command.reason,
         trigger=CLOCK_RECOVERY,
         detail={"kind": "clock", "held_until": format_at(until), **_nonce(command)},
@@ -318,3 +315,23 @@ def _recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
 
 def _nonce(command: Recover) -> dict[str, str]:
     return {"request_nonce": command.request.nonce} if command.request is not None else {}
+
+
+def _one(judge: Callable[[Law, State, Any, Moment], Entry]) -> _Answer:
+    """A judge whose answer is always one receipt."""
+    return lambda law, state, command, now: (judge(law, state, command, now),)
+
+
+# Who judges which command; each answers with the receipts to be, the answer proper last.
+_ANSWERS: Mapping[type, _Answer] = {
+    Escalate: climb,
+    Renew: _one(renew),
+    Release: _release,
+    Recover: _one(_recover),
+    Act: _one(act),
+    Call: _one(call),
+    Tally: _one(tally),
+    CreateBudget: _one(create_budget),
+    Debit: _one(debit),
+    DrillMode: _one(drill_mode),
+}

@@ -16,7 +16,8 @@ from vmstate.constitution.document import Fact
 from vmstate.constitution.facts import Value, read_facts, spell
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
-from vmstate.signing import Approval, Attestation, Ending, Request, Signed
+from vmstate.decisions.command import Command, order_arguments
+from vmstate.signing import Approval, Attestation, Order, Request, Signed
 
 SKEW_FOR = timedelta(seconds=5)  # how far ahead of ours a sensor's clock may be
 
@@ -73,21 +74,19 @@ def hear_approvals(approvals: Iterable[Signed], request: Request | None, at: Set
     return Heard(approvers, tuple(counted), tuple(rejected))
 
 
-def hear_ending(
-    proof: Signed, actor: str, lease: str, ending: str, reason: str, at: Setting
-) -> Unmet | None:
-    """Why `proof` does not show that `actor` ends `lease` so and for that, or None if it does."""
-    fault = _basic_fault(proof, "ending", at)
-    statement = proof.statement
+def hear_order(order: Signed, command: Command, at: Setting) -> Unmet | None:
+    """Why `order` does not prove that its signer asks for exactly `command`, or None if it does."""
+    fault = _basic_fault(order, "order", at)
+    statement = order.statement
     if fault is not None:
         return fault
-    if not isinstance(statement, Ending):
-        return _fault(proof, "ending", "other_subject", "an ending")
+    if not isinstance(statement, Order):
+        return _fault(order, "order", "other_subject", "an order")
     if at.now.wall >= parse_at(statement.expires_at):
-        return _fault(proof, "ending", "stale", statement.expires_at)
-    said = (statement.by, statement.lease, statement.ending, statement.reason)
-    if said != (actor, lease, ending, reason):
-        return _fault(proof, "ending", "other_subject", f"{actor} ending {lease} by {ending}")
+        return _fault(order, "order", "stale", statement.expires_at)
+    said = (statement.by, statement.verb, statement.arguments, statement.reason)
+    if said != (command.asked_by, command.verb, order_arguments(command), command.reason):
+        return _fault(order, "order", "other_subject", f"{command.asked_by} to {command.verb}")
     return None
 
 

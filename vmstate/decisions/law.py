@@ -40,13 +40,26 @@ class Law:
 
 
 def standing_faults(law: Law, command: Command) -> list[Unmet]:
-    """What is wrong with who asks, whatever they ask for."""
-    unmet = []
+    """What is wrong with who asks for themselves, whatever they ask for."""
+    unmet = list(command.claims)
     if not law.people.knows(command.principal):
         unmet.append(law.unknown_principal(command.principal))
     if command.asked_by != command.principal:
         remedy = "ask as yourself"
         unmet.append(Unmet("principals", "not_self", command.principal, command.asked_by, remedy))
+    return unmet
+
+
+def proof_faults(law: Law, command: Command) -> list[Unmet]:
+    """What is wrong with who asks for what takes a proven actor; the host's word is none."""
+    unmet = list(command.claims)
+    actor = command.asked_by
+    if not law.people.knows(actor):
+        unmet.append(law.unknown_principal(actor))
+    if not command.is_proven:
+        remedy = "sign it (--key FILE), or ask through vmstate serve"
+        required = "a signature, an account or a token"
+        unmet.append(Unmet("principals", "not_proven", required, actor, remedy))
     return unmet
 
 

@@ -2,9 +2,10 @@
 
 from collections import deque
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from vmstate.constitution.guards import Case, RequesterGuard, describe_needs
+from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.decision import Entry
 from vmstate.decisions.law import Law
 
@@ -55,13 +56,29 @@ def _rungs_from(law: Law, principal: str, held: str) -> list[Rung]:
 class Explanation:
     """What a command would come to, and the way there. Nothing was written.
 
-    `route` holds the shortest lawful way from `held`, rung by rung; empty if there is none.
+    `lasts` is how long the lease would really last, and `clipped_by` what would cut it. `route`
+    holds the shortest lawful way from `held`, rung by rung; empty if there is none.
     """
 
     held: str
-    answer: Entry
+    granted: bool
+    rule: str
+    unmet: tuple[Unmet, ...]
+    expires_at: datetime | None
+    lasts: timedelta | None
+    clipped_by: str | None
     route: tuple[Rung, ...]
 
-    @property
-    def granted(self) -> bool:
-        return self.answer.outcome != "denied"
+    @classmethod
+    def of(cls, answer: Entry, held: str, route: tuple[Rung, ...], now: datetime) -> "Explanation":
+        """What `answer`, decided at `now` and not written, says."""
+        return cls(
+            held=held,
+            granted=answer.outcome != "denied",
+            rule=answer.grounds.rule,
+            unmet=answer.grounds.unmet,
+            expires_at=answer.expires_at,
+            lasts=None if answer.expires_at is None else answer.expires_at - now,
+            clipped_by=answer.clipped_by,
+            route=route,
+        )

@@ -10,24 +10,22 @@ from vmstate.constitution.law import Constitution
 from vmstate.decisions.command import (
     CLOCK_RECOVERY,
     TOOL_CALL,
-    Act,
     Call,
     Command,
+    CommandBase,
     CreateBudget,
     Debit,
-    DrillMode,
     Escalate,
     Recover,
-    Release,
     Renew,
-    Tally,
     make_command,
+    order_arguments,
 )
 from vmstate.errors import InputError
 from vmstate.keys import Signer
-from vmstate.signing import Ending, Request, Signed, new_nonce, sign
+from vmstate.signing import Order, Request, Signed, new_nonce, sign
 
-PROOF_FOR = timedelta(minutes=5)  # a signed ending is handed in at once
+PROOF_FOR = timedelta(minutes=5)  # an order is handed in at once
 
 
 def prepare_request(
@@ -83,46 +81,40 @@ def prepare_recovery(
     )
 
 
-def sign_ending(
+def sign_order(
     constitution: Constitution,
     origin: str,
     now: datetime,
-    actor: str,
-    lease: str,
+    command: CommandBase,
     *,
     key: Signer,
-    ending: str,
-    reason: str,
     nonce: str | None = None,
 ) -> Signed:
-    """A signed statement that `actor` ends `lease`, good for five minutes from `now`."""
-    make_command(Release, {"principal": actor, "lease": lease, "ending": ending, "reason": reason})
-    statement = Ending(
-        by=actor,
+    """The signature by which `command` proves who asks, good for five minutes from `now`."""
+    order = Order(
+        by=command.asked_by,
         origin=origin,
         constitution=constitution.digest,
-        lease=lease,
-        ending=ending,
-        reason=reason,
+        verb=command.verb,
+        arguments=order_arguments(command),
+        reason=command.reason,
         expires_at=canonical.format_at(now + PROOF_FOR),
         nonce=nonce or new_nonce(),
     )
-    return sign(statement, key)
+    return sign(order, key)
 
 
 def statement_ids(command: Command) -> tuple[str, ...]:
     """The ids of all that is handed in with a command and counts once."""
-    signed: list[Signed] = []
+    signed = [command.order] if command.order is not None else []
     request = None
     match command:
-        case Release(proof=proof):
-            signed += [proof] if proof is not None else []
         case Recover() | Call():
-            request, signed = command.request, list(command.approvals)
+            request, signed = command.request, [*signed, *command.approvals]
         case Escalate() | Renew():
             request = command.request
-            signed = [*command.approvals, *command.attestations]
-        case Act() | Tally() | CreateBudget() | Debit() | DrillMode():
+            signed = [*signed, *command.approvals, *command.attestations]
+        case _:
             pass
     ids = [one.statement.id for one in signed]
     return (*ids, request.id) if request is not None else tuple(ids)

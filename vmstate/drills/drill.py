@@ -36,8 +36,9 @@ from pydantic import (
 )
 
 from vmstate import canonical
-from vmstate.constitution.document import SCROLLS, Duration, Line, Name, Word
+from vmstate.constitution.document import SCROLLS
 from vmstate.constitution.facts import did_you_mean
+from vmstate.constitution.fields import Duration, Line, Name, Word
 from vmstate.constitution.lines import Place, misfits, not_toml, report
 from vmstate.errors import DrillError, InputError
 from vmstate.ledger.receipt import KEYS, TABLES

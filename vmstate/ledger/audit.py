@@ -5,7 +5,7 @@
    only where a receipt says so.
 3. The tree over the receipts has the checkpoint's size and root, and contains the checkpoint that
    the auditor kept from before, if any.
-4. Each approval, attestation and signed ending verifies, is for this ledger, law and receipt, and
+4. Each approval, attestation and order verifies, is for this ledger, law and receipt, and
    was used once.
 5. The leases follow from the receipts: each by a rule of the constitution, with the approvals that
    it asks for; none ends twice or without a grant, outlives its parent, or is renewed or given back

@@ -23,7 +23,7 @@ from vmstate.keys import PublicKey
 from vmstate.leases.lease import EXPIRED, PARENT_ENDED, lease_id
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import SCROLL_OF, Receipt
-from vmstate.signing import Approval, Attestation, Ending, Request, Signed
+from vmstate.signing import Approval, Attestation, Order, Request, Signed
 from vmstate.treasury.budget import Budget
 
 FINDINGS = 100  # after so many, one more would tell nobody anything
@@ -243,19 +243,20 @@ def _by_its_rule(replay: Replay, receipt: Receipt, held: Held, seq: int) -> None
         replay.find(f"is not a climb that {held.rule!r} allows", seq)
     if parse_at(what["expires_at"]) - receipt.at > rule.ttl:
         replay.find(f"lasts longer than {held.rule!r} allows", seq)
-    if rule.needs.approval is not None:
-        _approved(replay, receipt, rule.needs.approval, seq)
+    _approved(replay, receipt, rule.needs.approval, seq)
 
 
-def _approved(replay: Replay, receipt: Receipt, need: ApprovalNeed, seq: int) -> None:
+def _approved(replay: Replay, receipt: Receipt, stages: tuple[ApprovalNeed, ...], seq: int) -> None:
     people = replay.people
-    names = [one["by"] for one in receipt.fields["authority"]["approvals"]]
+    approvals = receipt.fields["authority"]["approvals"]
+    names = [one["by"] for one in approvals if one["statement"]["kind"] == "approval"]
     own = people.person(receipt.fields["who"]["principal"])
-    persons = {people.person(name) for name in names if people.in_any(name, need.of)} - {own}
-    if len(persons) < need.count:
-        replay.find(
-            f"holds {len(persons)} approvals that count, its rule asks for {need.count}", seq
-        )
+    for need in stages:
+        persons = {people.person(name) for name in names if people.in_any(name, need.of)} - {own}
+        if len(persons) < need.count:
+            replay.find(
+                f"holds {len(persons)} approvals that count, its rule asks for {need.count}", seq
+            )
 
 
 def _renewed(replay: Replay, receipt: Receipt, seq: int) -> None:
@@ -344,8 +345,8 @@ def _check_statements(replay: Replay, receipt: Receipt, seq: int) -> None:
             replay.find(f"the statement by {signed.by!r} is for another ledger or law", seq)
         if (fault := _fault(replay, receipt, statement, request)) is not None:
             replay.find(f"the {statement.kind} by {signed.by!r} {fault}", seq)
-        # One signed ending may take several rungs down, which are receipts in a row.
-        if receipt.type != "profile_deescalation" or replay.falling != (statement.id, seq):
+        # One order may take several rungs down, which are receipts in a row.
+        if not isinstance(statement, Order) or replay.falling != (statement.id, seq):
             _use(replay, statement.id, seq)
         replay.falling = (statement.id, seq + 1)
 
@@ -353,7 +354,7 @@ def _check_statements(replay: Replay, receipt: Receipt, seq: int) -> None:
 def _fault(
     replay: Replay,
     receipt: Receipt,
-    statement: Approval | Attestation | Ending,
+    statement: Approval | Attestation | Order,
     request: str | None,
 ) -> str | None:
     """Why a statement does not bear on the receipt that holds it."""
@@ -368,15 +369,24 @@ def _fault(
             facts = said["authority"]["facts"]
             agrees = all(facts.get(n) == v for n, v in _spelled(replay, statement.facts).items())
             return None if about and agrees else "is about something else"
-        case Ending():
-            what = said["what"]
-            named = replay.leases.get(statement.lease)
-            falls = replay.falling == (statement.id, receipt.seq)
-            fits = falls or (named is not None and named.principal == said["who"]["principal"])
-            ends = what["ending"] in {statement.ending, PARENT_ENDED}
-            return (
-                None if fits and ends and statement.by == said["who"]["actor"] else "ends another"
-            )
+        case Order():
+            if (statement.by, statement.reason) != (said["who"]["actor"], said["why"]):
+                return "is by another, or for another reason"
+            if statement.verb not in _ORDERED.get(receipt.type, ("act",)):
+                return "orders something else"
+            if receipt.type == "profile_deescalation":
+                return _ends_another(replay, receipt, statement)
+            return None
+
+
+def _ends_another(replay: Replay, receipt: Receipt, order: Order) -> str | None:
+    """Whether a lease was ended that the order does not name, nor stands on the one it names."""
+    said = receipt.fields
+    named = replay.leases.get(order.arguments["lease"])
+    falls = replay.falling == (order.id, receipt.seq)
+    fits = falls or (named is not None and named.principal == said["who"]["principal"])
+    ends = said["what"]["ending"] in {order.arguments["ending"], PARENT_ENDED}
+    return None if fits and ends else "ends another"
 
 
 def _spelled(replay: Replay, facts: dict[str, str]) -> dict[str, str]:
@@ -410,6 +420,17 @@ def _rebuilt_request(receipt: Receipt) -> str | None:
     return None
 
 
+# Which verbs an order may have in a receipt of each type; acts have types of their own.
+_ORDERED: Mapping[str, tuple[str, ...]] = {
+    "profile_escalation": ("escalate",),
+    "lease_renewed": ("renew", "escalate"),
+    "profile_deescalation": ("release",),
+    "recovery": ("recover",),
+    "treasury_budget": ("create_budget",),
+    "treasury_debit": ("debit",),
+    "drill_mode": ("drill_mode",),
+    "tool_call": ("call",),
+}
 # What a receipt changes beside being there, by its type; the others change nothing.
 _EFFECTS: Mapping[str, Callable[[Replay, Receipt, int], None]] = {
     "profile_escalation": _granted,

@@ -290,6 +290,14 @@ class Snapshot:
         digest, canonical, toml = row
         return digest, canonical, toml
 
+    def in_force(self) -> str:
+        """The digest of the law in force."""
+        query = "SELECT digest FROM constitution ORDER BY seq DESC LIMIT 1"
+        row = next(self._db.execute(query), None)
+        if row is None:
+            raise TamperError("the ledger has no constitution: run vmstate audit")
+        return str(row[0])
+
     def laws(self) -> tuple[tuple[int, str], ...]:
         """Every constitution's receipt and digest."""
         rows = self._db.execute("SELECT seq, digest FROM constitution ORDER BY seq")

@@ -150,16 +150,14 @@ def why(settings: Settings, /, profile: str, **given: Any) -> None:
     """
     authority = settings.authority()
     explanation = authority.why(_asked(profile, given))
-    entry = explanation.answer
     if settings.json:
         emit(_explanation_body(explanation))
-    elif explanation.granted and entry.expires_at is not None:
-        lasts = entry.expires_at - authority.clock.read().wall
-        cut = f", cut by the {entry.clipped_by}" if entry.clipped_by else ""
-        until = spell_time(entry.expires_at)
-        click.echo(f"yes, by {entry.grounds.rule}: until {until} ({format_duration(lasts)}{cut})")
+    elif explanation.expires_at is not None and explanation.lasts is not None:
+        cut = f", cut by the {explanation.clipped_by}" if explanation.clipped_by else ""
+        until, lasts = spell_time(explanation.expires_at), format_duration(explanation.lasts)
+        click.echo(f"yes, by {explanation.rule}: until {until} ({lasts}{cut})")
     else:
-        say_denial(entry.grounds.unmet, entry.grounds.rule)
+        say_denial(explanation.unmet, explanation.rule)
         _say_route(explanation)
     raise SystemExit(OK if explanation.granted else DENIED)
 
@@ -175,8 +173,7 @@ def _say_route(explanation: "Explanation") -> None:
 
 
 def _explanation_body(explanation: "Explanation") -> dict[str, Json]:
-    entry = explanation.answer
-    unmet: list[Json] = [{**one.body(), "message": one.message} for one in entry.grounds.unmet]
+    unmet: list[Json] = [{**one.body(), "message": one.message} for one in explanation.unmet]
     route: list[Json] = [
         {
             "rule": rung.rule,
@@ -191,9 +188,9 @@ def _explanation_body(explanation: "Explanation") -> dict[str, Json]:
     return {
         "ok": explanation.granted,
         "held": explanation.held,
-        "rule": entry.grounds.rule,
-        "expires_at": format_at(entry.expires_at) if entry.expires_at else None,
-        "clipped_by": entry.clipped_by,
+        "rule": explanation.rule,
+        "expires_at": format_at(explanation.expires_at) if explanation.expires_at else None,
+        "clipped_by": explanation.clipped_by,
         "unmet": unmet,
         "route": route,
     }

@@ -63,6 +63,7 @@ def _show(settings: Settings, receipt: "Receipt") -> None:
 @click.command(cls=Command)
 @click.option("--clock", "clock", is_flag=True, help="The clock is right, although it reads early.")
 @principal_option("Who asks for it.  [env: VMSTATE_PRINCIPAL]")
+@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their private key.")
 @click.option("--reason", help="Why; the approver signs it too.")
 @click.option("--request", "request_file", type=click.Path(path_type=Path))
 @click.option("--approval", "approvals", type=click.Path(path_type=Path), multiple=True)
@@ -71,6 +72,7 @@ def _show(settings: Settings, receipt: "Receipt") -> None:
 def recover(
     settings: Settings,
     who: str | None,
+    key_file: Path | None,
     reason: str | None,
     request_file: Path | None,
     approvals: tuple[Path, ...],
@@ -81,8 +83,10 @@ def recover(
     """Go on after a clock in the past, with the approvals that [recovery] asks for.
 
     First without --request, which prepares it; then have it signed (vmstate sign), and hand both
-    in.
+    in with your own key: whoever says that a clock is right has to be known for certain.
     """
+    from vmstate.keys import PrivateKey
+
     if not clock:
         raise click.UsageError("Missing option '--clock': say what is to be recovered.")
     authority = settings.authority()
@@ -97,5 +101,6 @@ def recover(
         request=prepared,
         approvals=read_statements(approvals),
         reason=prepared.reason if reason is None else reason,
+        key=None if key_file is None else PrivateKey.load(key_file),
     )
     answer(receipt, settings, "the clock is taken as right from here on")

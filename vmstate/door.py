@@ -1,0 +1,263 @@
+"""Where authority is asked for: a ledger in this process, or `vmstate serve` at a socket.
+
+Both answer the same calls, so that whoever asks need not know which of them it is. A door takes
+commands and answers with receipts (law 8); what it reads it reads as of one instant.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from vmstate.constitution.law import Constitution
+from vmstate.decisions.command import (
+    Act,
+    Command,
+    CommandBase,
+    CreateBudget,
+    Debit,
+    DrillMode,
+    Escalate,
+    Recover,
+    Release,
+    Renew,
+    make_command,
+)
+from vmstate.decisions.route import Explanation
+from vmstate.decisions.statements import prepare_recovery, prepare_request, sign_order
+from vmstate.errors import InputError
+from vmstate.keys import Signer
+from vmstate.leases.lease import Lease
+from vmstate.leases.standing import Standing
+from vmstate.ledger.receipt import Receipt
+from vmstate.signing import Request, Signed
+
+ANCHOR = "guardian.anchor"
+
+_Ordered = TypeVar("_Ordered", bound=CommandBase)
+
+
+class Door(ABC):
+    """What may be asked. `submit` and the reads are the door's own; the rest is made of them."""
+
+    # ---- what each door has of its own --------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def constitution(self) -> Constitution:
+        """The law in force; another object once it was amended."""
+
+    @property
+    @abstractmethod
+    def origin(self) -> str:
+        """The ledger's name in everything that is signed for it."""
+
+    @property
+    @abstractmethod
+    def is_drill(self) -> bool:
+        """Whether this is a drill's ledger, whose authority guards nothing real (law 14)."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """The wall time by which this door judges."""
+
+    @abstractmethod
+    def submit(self, command: Command) -> Receipt:
+        """Decide `command` and record the decision; both happen, or neither.
+
+        Returns the receipt that answers it; `Receipt.raise_for_denial` turns a denial into an
+        exception for whoever wants one.
+
+        Raises:
+            LedgerUnavailable: nothing could be written, so nothing was decided.
+        """
+
+    @abstractmethod
+    def may(self, principal: str, what: str) -> bool:
+        """Whether `principal` may now do what the profile or act `what` takes.
+
+        An unknown name of either kind may nothing. Decided from the deadlines, on each call.
+        """
+
+    @abstractmethod
+    def standing(self, principal: str) -> Standing:
+        """Where `principal` stands now.
+
+        Raises:
+            UnknownPrincipal: nobody by that name is in any group or under [principals].
+        """
+
+    @abstractmethod
+    def status(self) -> tuple[Standing, ...]:
+        """Everybody who stands above the baseline now, in the order of their oldest lease."""
+
+    @abstractmethod
+    def why(self, command: Command) -> Explanation:
+        """What `command` would come to, decided the same way and not written."""
+
+    @abstractmethod
+    def lease(self, lease: str) -> Lease | None:
+        """The lease with this id, open or ended; None if there never was one."""
+
+    @abstractmethod
+    def size(self) -> int:
+        """How many receipts there are."""
+
+    @abstractmethod
+    def receipt(self, seq: int) -> Receipt:
+        """Receipt number `seq`; raises LedgerNotFound."""
+
+    @abstractmethod
+    def receipts(
+        self,
+        *,
+        after: int = -1,
+        limit: int = 1_000,
+        principal: str | None = None,
+        type_: str | None = None,
+        denied: bool = False,
+    ) -> tuple[Receipt, ...]:
+        """Receipts in their order, those numbered above `after`, at most `limit`."""
+
+    @abstractmethod
+    def version(self) -> int:
+        """A number that differs, for this thread, once anybody's commit can be seen."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Be done with it."""
+
+    # ---- asking -------------------------------------------------------------------------------
+
+    def escalate(self, principal: str, to: str, *, trigger: str, **fields: Any) -> Receipt:
+        """Ask for the profile `to`.
+
+        `fields` are those of `Escalate`: `reason`, `facts` (text, whole numbers or Decimals; a
+        float has no exact spelling), `ttl`, `request`, `approvals`, `attestations`,
+        `renew_parent`. Raises InputError if one of them has no form, and as `submit` does.
+        """
+        asked = {"principal": principal, "to": to, "trigger": trigger, **fields}
+        return self.submit(make_command(Escalate, asked))
+
+    def renew(self, principal: str, lease: str, **fields: Any) -> Receipt:
+        """Ask for a later deadline on the topmost lease; its rule decides again."""
+        return self.submit(make_command(Renew, {"principal": principal, "lease": lease, **fields}))
+
+    def release(
+        self, principal: str, lease: str, *, ending: str = "operator_release", reason: str = ""
+    ) -> Receipt:
+        """Give one's own lease back, by an ending that its holder may use."""
+        asked = {"principal": principal, "lease": lease, "ending": ending, "reason": reason}
+        return self.submit(make_command(Release, asked))
+
+    def revoke(
+        self,
+        actor: str,
+        lease: str,
+        *,
+        key: Signer | None = None,
+        ending: str = "sovereign_revoke",
+        reason: str = "",
+        nonce: str | None = None,
+    ) -> Receipt:
+        """End anybody's lease, as `actor`: proven by `key`, or by how the door knows its caller."""
+        asked = {"principal": actor, "lease": lease, "ending": ending, "reason": reason}
+        return self.submit(self.ordered(make_command(Release, asked), key, nonce=nonce))
+
+    def ordered(
+        self, command: _Ordered, key: Signer | None, *, nonce: str | None = None
+    ) -> _Ordered:
+        """`command` with its asker's signature over it; as it is where there is no key."""
+        if key is None:
+            return command
+        law, origin, now = self.constitution, self.origin, self.now()
+        order = sign_order(law, origin, now, command, key=key, nonce=nonce)
+        return command.model_copy(update={"order": order})
+
+    def act(self, principal: str, name: str, **fields: Any) -> Receipt:
+        """Do what `[acts]` names, on the record. `fields` are `arguments` (texts) and `reason`.
+
+        In a drill some acts only pretend; the receipt's `what.result` says so.
+
+        Raises:
+            InputError: the act is a read, which leaves no receipt: ask `may`.
+        """
+        return self.submit(make_command(Act, {"principal": principal, "act": name, **fields}))
+
+    def anchor(self, principal: str, *, reason: str = "") -> Receipt:
+        """Put every scroll's root and the checkpoint's digest on the record, by `guardian.anchor`.
+
+        The digest is that of the checkpoint's unsigned body, which anybody can work out again.
+        """
+        return self.act(principal, ANCHOR, reason=reason)
+
+    def create_budget(
+        self, principal: str, budget: str, *, name: str, allocated: int, unit: str
+    ) -> Receipt:
+        """Allocate whole units to a budget with an id that is free."""
+        asked = {"principal": principal, "budget": budget, "name": name}
+        return self.submit(
+            make_command(CreateBudget, {**asked, "allocated": allocated, "unit": unit})
+        )
+
+    def debit(self, principal: str, budget: str, amount: int, *, reason: str = "") -> Receipt:
+        """Spend whole units from a budget; more than its balance is refused."""
+        asked = {"principal": principal, "budget": budget, "amount": amount, "reason": reason}
+        return self.submit(make_command(Debit, asked))
+
+    def drill_mode(self, *, on: bool, set_by: str) -> Receipt:
+        """Switch the mode of a drill's ledger; off ends everything in it. Refused in a live one."""
+        drill = self.constitution.document.drill
+        if drill is None:
+            raise InputError("the constitution has no [drill] table: add one to run drills")
+        asked = {"principal": drill.principal, "on": on, "set_by": set_by}
+        return self.submit(make_command(DrillMode, asked))
+
+    def prepare(
+        self,
+        principal: str,
+        to: str,
+        *,
+        trigger: str,
+        reason: str = "",
+        facts: Mapping[str, str] | None = None,
+        ttl: timedelta | None = None,
+        nonce: str | None = None,
+    ) -> Request:
+        """Write down what is to be asked, so that others can sign exactly that.
+
+        Raises:
+            InputError: a fact that can't be read, or a field without form.
+        """
+        return prepare_request(
+            self.constitution,
+            self.origin,
+            principal,
+            to,
+            trigger=trigger,
+            reason=reason,
+            facts=facts or {},
+            ttl=ttl,
+            nonce=nonce,
+        )
+
+    def prepare_recovery(self, principal: str, *, reason: str = "") -> Request:
+        """Write down that the clock is to be declared right, for those who must approve it."""
+        return prepare_recovery(self.constitution, self.origin, principal, reason=reason)
+
+    def recover(
+        self,
+        principal: str,
+        *,
+        request: Request,
+        approvals: Iterable[Signed],
+        reason: str = "",
+        key: Signer | None = None,
+    ) -> Receipt:
+        """Declare on the record that the clock is right, with the approvals that this takes.
+
+        `principal` has to be proven: by `key`, or by how the door knows its caller.
+        """
+        asked = {"principal": principal, "reason": reason, "request": request}
+        command = make_command(Recover, {**asked, "approvals": tuple(approvals)})
+        return self.submit(self.ordered(command, key))
