@@ -176,6 +176,8 @@ def make_world(tmp_path):
             vm = Authority.create(document, path, clock=clock, origin=origin, drill=mark)
             stack.callback(vm.close)
             made.append(path)
+            if drill:
+                vm.drill_mode(on=True, set_by="a test")
             return World(vm, clock, stand_ins)
 
         yield make

@@ -310,6 +310,33 @@ def test_without_a_scheduler_the_next_command_writes_what_was_due(drill):
     assert drill.findings() == []
 
 
+def test_nothing_is_granted_before_a_drill_is_on(tmp_path):
+    with scene(tmp_path / "ledger.db", drill=True, free=True) as early:
+        denials = [
+            early.operator(),
+            early.act("task.execute"),
+            early.vm.create_budget(DRILLER, "one", name="One", allocated=1, unit="DRILL_UNITS"),
+            early.vm.debit(DRILLER, "one", 1),
+        ]
+        for denial in denials:
+            assert not denial.granted
+            assert "drill_not_on" in codes(denial)
+            assert "the drill is not on, its mode was never on" in denial.message
+        (unmet,) = denials[0].unmet
+        assert unmet.remedy.startswith("switch it on: Authority.drill_mode(on=True)")
+        assert early.vm.status() == ()
+        early.vm.drill_mode(on=True, set_by="a test")
+        assert early.operator().granted
+        assert early.findings() == []
+
+
+def test_a_drill_switched_off_before_it_was_on_stays_off(tmp_path):
+    with scene(tmp_path / "ledger.db", drill=True) as early:
+        early.vm.drill_mode(on=False, set_by="a test")
+        assert codes(early.operator()) == ["drill_over"]
+        assert codes(early.vm.drill_mode(on=True, set_by="again")) == ["drill_over"]
+
+
 def test_nothing_is_granted_once_a_drill_is_over(drill):
     drill.clock.advance(MODE_FOR)
     told = f"the drill is over, it ended {format_at(NOON + MODE_FOR)}"

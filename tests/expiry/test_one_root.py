@@ -19,6 +19,7 @@ def play(stage, name, clock, move_to=None):
     """Five hundred climb, some higher, some again, some down; then everybody falls."""
     vm = stage.make(clock, name, origin="vaultmesh/drill/x", drill=MARK)
     expiry = stage.closing(VirtualExpiry(vm, move_to=move_to), VirtualExpiry.stop)
+    vm.drill_mode(on=True, set_by="a test")
     leases = []
     for n in range(CLIMBERS):
         expiry.run_until(stage.noon + n * timedelta(seconds=7, microseconds=n))
@@ -32,6 +33,7 @@ def play(stage, name, clock, move_to=None):
         if n % 11 == 4:
             vm.release(*leases[n - 2])
     expiry.run_until(stage.noon + timedelta(hours=6))
+    vm.drill_mode(on=False, set_by="a test")
     assert audit_ledger(vm.ledger).findings == ()
     assert vm.next_deadline() is None
     return vm

@@ -53,6 +53,8 @@ class House:
         self.path = path
         self.clock = VirtualClock(NOON)
         self.vm = Authority.create(LAW, path, clock=self.clock, **fields)
+        if "drill" in fields:
+            self.vm.drill_mode(on=True, set_by="a test")
         self._nonces = (f"{n:032x}" for n in count(1))
 
     def close(self):

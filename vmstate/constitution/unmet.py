@@ -72,6 +72,7 @@ _MESSAGES = {
     "approval_unsigned": "{given} is only named, an approval takes {required}",
     "budget_currency": "{given} is not the currency of drills, {required} is",
     "drill_over": "the drill is over, it ended {given}",
+    "drill_not_on": "the drill is not on, its mode was {given}",
     "drill_on": "the drill is on already, until {given}",
     "not_a_drill": "{given} is for drills, and this ledger is live",
     "no_recovery": "the constitution has no [recovery]",

@@ -109,7 +109,7 @@ def drill_mode(law: Law, state: State, command: DrillMode, now: Moment) -> Entry
         return denial(state, command, [unmet], now)
     if not command.on:
         return mode_entry(law, state, now, command.set_by)
-    faults = drill_faults(state, now)
+    faults = drill_faults(state, now) if state.drill.until is not None else []
     if state.drill.is_on(now) and state.drill.until is not None:
         until, remedy = format_at(state.drill.until.wall), "go on, or start another drill"
         faults.append(Unmet("drill.ttl", "drill_on", "one switch for a drill", until, remedy))

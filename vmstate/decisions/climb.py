@@ -277,13 +277,16 @@ def _with_cost(law: Law, state: State, refused: Entry, rule: str | None) -> Entr
 
 
 def drill_faults(state: State, now: Moment) -> list[Unmet]:
-    """Nothing is granted in a drill that is over."""
+    """Nothing is granted in a drill before its mode is on, or after."""
     drill = state.drill
-    if drill is None or drill.until is None or drill.is_on(now):
+    if drill is None or drill.is_on(now):
         return []
+    wanted, remedy = "a drill that is running", "start another drill: vmstate drill run"
+    if drill.until is None:
+        remedy = "switch it on: Authority.drill_mode(on=True), as vmstate drill run does"
+        return [Unmet("drill", "drill_not_on", wanted, "never on", remedy)]
     ended = format_at(min(drill.until.wall, now.wall))
-    remedy = "start another drill: vmstate drill run"
-    return [Unmet("drill.ttl", "drill_over", "a drill that is running", ended, remedy)]
+    return [Unmet("drill.ttl", "drill_over", wanted, ended, remedy)]
 
 
 def _backed(
