@@ -23,8 +23,8 @@ def test_a_stand_in_approves_what_needs_approval(rehearsal):
 
 
 def test_a_name_that_is_no_stand_in_approves_nothing(rehearsal):
-    run = rehearsal.run(CLIMB + APPROVED.replace('"drill-approver"', '"carol", "agent:drill"'))
-    assert run.verdict == "fail"
+    approved = APPROVED.replace('"drill-approver"', '"carol", "agent:drill"')
+    run = rehearsal.passes(f'{CLIMB}{approved}expect.denied = {{ code = "approval_no_key" }}')
     assert {"approval_missing", "approval_no_key"} <= set(rehearsal.codes(run))
 
 
@@ -182,7 +182,7 @@ UNMET = {
     'result = { rule = "guardian*" }': [("result rule", "guardian*", "operator_on_request")],
     'denied = { code = "no_path" }': [("outcome", "denied", "granted")],
     "receipts = []": [("receipts", "none", "profile_escalation")],
-    'receipts = [ {}, { type = "x" } ]': [("receipts", "a receipt, x", "profile_escalation")],
+    'receipts = [ {}, { type = "lock" } ]': [("receipts", "a receipt, lock", "profile_escalation")],
     'receipts = [ { to = "guardian", from = "observer" } ]': [
         ("receipt to", "guardian", "operator")
     ],
@@ -215,7 +215,7 @@ with = { to = "guardian", trigger = "operator_request" }
 """
 UNMET_DENIALS = {
     "": [("outcome", "granted", "denied: No escalation path from observer to guardian on …")],
-    'expect.denied = { rule = "x" }': [("denied by rule", "x", "escalations")],
+    'expect.denied = { rule = "groups" }': [("denied by rule", "groups", "escalations")],
     'expect.denied = { code = "x" }': [("denied with code", "x", "no_path")],
     'expect.denied = { error = "x*" }': [("denied saying", "x*", "No escalation path from …")],
     'expect.denied = { error = "*x", code = "y" }': [

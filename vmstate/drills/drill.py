@@ -14,7 +14,8 @@
     expect.receipts = [ { type = "profile_escalation" } ]
 
 `[[setup]]` and `[[cleanup]]` take the same steps; cleanup always runs. Loading is strict: unknown
-verbs and keys, references to later steps and impossible times are errors with file and line.
+verbs and keys, references to later steps and impossible times are errors with file and line. Names
+of a constitution are checked against it before the drill runs, in `naming.py`.
 """
 
 import re
@@ -243,11 +244,15 @@ class Document(_Table):
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """A drill that was read and found well formed; `digest` names exactly what was read."""
+    """A drill that was read and found well formed; `digest` names exactly what was read.
+
+    `text` is the file, for whoever finds something wrong in it later.
+    """
 
     name: str
     document: Document
     digest: str
+    text: str
 
     @property
     def id(self) -> str:
@@ -305,7 +310,7 @@ def read_drill(data: bytes, *, name: str) -> Drill:
     if mistakes := list(_mistakes(document)):
         raise DrillError(report(name, text, mistakes))
     try:
-        return Drill(name, document, canonical.digest(canonical.encode(parsed)))
+        return Drill(name, document, canonical.digest(canonical.encode(parsed)), text)
     except InputError as error:
         raise DrillError((f"{name}:1: {error}",)) from error
 

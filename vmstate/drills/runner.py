@@ -29,6 +29,7 @@ from vmstate.drills.expect import (
     compare_receipts,
     result_of,
 )
+from vmstate.drills.naming import check_names
 from vmstate.drills.stand_ins import StandIns
 from vmstate.drills.verbs import VERBS, Stage, budgets_of, read_context
 from vmstate.errors import InputError, UnknownPrincipal, VmstateError
@@ -106,8 +107,12 @@ def run_suite(
     """Run drills one after the other; a gate that does not pass blocks what comes after it.
 
     `keep` is a folder in which each drill's ledger stays, as `<id>.db`; without it they go.
+
+    Raises:
+        DrillError: before any of them runs: the constitution doesn't know a name that one uses.
     """
-    blocked = ""
+    drills, blocked = tuple(drills), ""
+    check_names(drills, constitution)
     for drill in drills:
         if blocked:
             none = timedelta()
@@ -157,6 +162,7 @@ def _stage(
     if not drill.marker.startswith(table.marker):
         what = f"the marker {drill.marker!r} does not begin with {table.marker!r}"
         raise InputError(f"{drill.name}: {what}, by which this constitution tells drills")
+    check_names((drill,), constitution)
     origin = f"{constitution.name}/drill/{drill.id}"
     stand_ins = StandIns(constitution, origin=origin, digest=drill.digest)
     mark = stand_ins.mark(drill.id, drill.marker)

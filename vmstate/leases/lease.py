@@ -18,6 +18,17 @@ EXPIRED = "timeout_expired"
 PARENT_ENDED = "parent_ended"
 CLOCK_REGRESSION = "clock_regression"
 DRILL_ENDED = "drill_ended"
+# Ends that no constitution names, because nobody asks for them.
+ENGINE_ENDINGS = (
+    PARENT_ENDED,
+    CLOCK_REGRESSION,
+    DRILL_ENDED,
+    "amended",
+    "locked",
+    "quarantined",
+    "idle",
+    "uses_spent",
+)
 
 
 @dataclass(frozen=True, slots=True)

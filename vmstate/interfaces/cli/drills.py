@@ -88,6 +88,7 @@ def run(
     one was blocked, 6 on an error.
     """
     from vmstate.drills.drill import load_drill, packaged_drills
+    from vmstate.drills.naming import check_names
     from vmstate.drills.report import suite_body
     from vmstate.drills.runner import run_suite
 
@@ -96,6 +97,7 @@ def run(
     if twice:
         raise InputError(f"two drills are called {min(twice)!r}: give each an id of its own")
     law = _law(settings, packaged=not drill_files)
+    check_names(drills, law)
     if keep is not None:
         _make_folder(keep)
     if pack is not None:
