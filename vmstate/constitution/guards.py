@@ -5,14 +5,14 @@ sees no clock, no ledger and no lease: whoever asks has worked out beforehand wh
 facts hold and how much cool-down is left.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import Protocol
 
 from vmstate.canonical import format_decimal, format_duration
-from vmstate.constitution.document import Cost, Escalation, FactNeed
+from vmstate.constitution.document import ApprovalNeed, Cost, Escalation, FactNeed
 from vmstate.constitution.facts import Value
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
@@ -86,28 +86,25 @@ class ReasonGuard:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalGuard:
-    """Distinct people; `Case.approvers` holds nobody who stands for the requester."""
+    """Distinct people at every stage; `Case.approvers` holds nobody who stands for the requester.
+
+    Statements that come in one breath have no order, so what counts is whether each stage can be
+    filled, each person serving one.
+    """
 
     path: str
-    count: int
-    groups: tuple[str, ...]
+    stages: tuple[ApprovalNeed, ...]
     prepare: str = "vmstate request new"
 
     def __call__(self, case: Case) -> tuple[Unmet, ...]:
-        admitted = [a for a in case.approvers if case.people.in_any(a, self.groups)]
+        seated = seat(case.people, case.approvers, self.stages)
+        if all(len(names) == need.count for names, need in zip(seated, self.stages, strict=True)):
+            return ()
+        every = tuple(dict.fromkeys(group for need in self.stages for group in need.of))
+        admitted = [a for a in case.approvers if case.people.in_any(a, every)]
         people: dict[str, str] = {}
         again = [a for a in admitted if people.setdefault(case.people.person(a), a) != a]
-        if len(people) >= self.count:
-            return ()
-        groups = ", ".join(self.groups)
-        missing = Unmet(
-            self.path,
-            "approval_missing",
-            f"{self.count} of {groups}",
-            str(len(people)),
-            f"prepare it with `{self.prepare}`, have it signed with `vmstate sign`, "
-            "hand in --request and --approval",
-        )
+        groups = ", ".join(every)
         strangers = (
             Unmet(self.path, "approval_not_admitted", groups, name, f"ask somebody in {groups}")
             for name in case.approvers
@@ -117,7 +114,60 @@ class ApprovalGuard:
             Unmet(self.path, "approval_repeated", "different people", name, "ask another person")
             for name in again
         )
-        return (missing, *case.rejected, *strangers, *repeated)
+        return (*self._missing(seated), *case.rejected, *strangers, *repeated)
+
+    def _missing(self, seated: tuple[tuple[str, ...], ...]) -> Iterator[Unmet]:
+        for number, (names, need) in enumerate(zip(seated, self.stages, strict=True)):
+            if len(names) < need.count:
+                yield Unmet(
+                    self.path if len(self.stages) == 1 else f"{self.path}.{number}",
+                    "approval_missing",
+                    f"{need.count} of {', '.join(need.of)}",
+                    str(len(names)),
+                    f"prepare it with `{self.prepare}`, have it signed with `vmstate sign`, "
+                    "hand in --request and --approval",
+                )
+
+
+def seat(
+    people: People, approvers: Iterable[str], stages: tuple[ApprovalNeed, ...]
+) -> tuple[tuple[str, ...], ...]:
+    """Who of `approvers` serves at which stage.
+
+    One person takes one seat, by whichever names they signed with; as many seats are taken as can
+    be, earlier stages before later ones.
+
+    Source: Kuhn's augmenting paths for a maximum matching of people and seats
+    """
+    names: dict[str, list[str]] = {}
+    for name in approvers:
+        names.setdefault(people.person(name), []).append(name)
+    seats = [number for number, need in enumerate(stages) for _ in range(need.count)]
+    taken: dict[int, str] = {}
+
+    def serves(person: str, stage: int) -> Iterator[str]:
+        return (name for name in names[person] if people.in_any(name, stages[stage].of))
+
+    def finds(person: str, asked: set[int]) -> bool:
+        """Whether `person` finds a seat: the first free one, or one whose holder finds another."""
+        free_first = sorted(range(len(seats)), key=lambda number: number in taken)
+        for number in free_first:
+            served = next(serves(person, seats[number]), None)
+            if number not in asked and served is not None:
+                asked.add(number)
+                if number not in taken or finds(taken[number], asked):
+                    taken[number] = person
+                    return True
+        return False
+
+    for person in names:
+        finds(person, set())
+    return tuple(
+        tuple(
+            next(serves(taken[n], at)) for n, at in enumerate(seats) if at == stage and n in taken
+        )
+        for stage in range(len(stages))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +282,8 @@ def guards_of(rule: str, escalation: Escalation) -> tuple[Guard, ...]:
         guards.append(ReasonGuard(f"{path}.reason", needs.reason.min_length))
     guards.append(FaultGuard())
     guards += [FactGuard(f'{path}.facts."{n}"', n, need) for n, need in needs.facts.items()]
-    guards += [ApprovalGuard(f"{path}.approval", one.count, one.of) for one in needs.approval]
+    if needs.approval:
+        guards.append(ApprovalGuard(f"{path}.approval", needs.approval))
     if escalation.cost is not None:
         guards.append(CostGuard(f"escalations.{rule}.cost", escalation.cost))
     guards.append(TimeGuard(rule, escalation.to, escalation.ttl))

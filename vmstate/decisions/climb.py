@@ -11,9 +11,9 @@ from typing import TypedDict
 
 from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment, duration_us
-from vmstate.constitution.document import Escalation
+from vmstate.constitution.document import ApprovalNeed, Escalation
 from vmstate.constitution.facts import did_you_mean
-from vmstate.constitution.guards import Case, Wait
+from vmstate.constitution.guards import Case, Wait, seat
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import Command, Escalate, Release, Renew
 from vmstate.decisions.decision import Entry, Grounds, State
@@ -299,8 +299,7 @@ def _backed(
 ) -> Entry:
     """What a grant and a renewal have in common: the evidence they rest on, each used up."""
     needs = law.document.escalations[rule].needs
-    groups = tuple(group for stage in needs.approval for group in stage.of)
-    approvals = admitted_approvals(law, hearing.approvals, groups)
+    approvals = seated_approvals(law, hearing.approvals, needs.approval)
     request = command.request
     grounds = Grounds(
         rule,
@@ -333,6 +332,17 @@ def admitted_approvals(law: Law, heard: Heard, groups: Iterable[str]) -> tuple[S
     groups = tuple(groups)
     admitted = [one for one in heard.counted if law.people.in_any(one.by, groups)]
     return tuple({law.people.person(one.by): one for one in reversed(admitted)}.values())[::-1]
+
+
+def seated_approvals(
+    law: Law, heard: Heard, stages: tuple[ApprovalNeed, ...]
+) -> tuple[Signed, ...]:
+    """As `admitted_approvals`, of each person the statement by which they serve at a stage."""
+    serving = [name for names in seat(law.people, heard.approvers, stages) for name in names]
+    first = sorted(heard.counted, key=lambda one: one.by not in serving)
+    groups = (group for stage in stages for group in stage.of)
+    kept = admitted_approvals(law, replace(heard, counted=tuple(first)), groups)
+    return tuple(one for one in heard.counted if one in kept)
 
 
 def _length(

@@ -20,7 +20,7 @@ from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.acting import act, create_budget, debit, drill_mode, mode_entry
 from vmstate.decisions.calling import call, tally
-from vmstate.decisions.climb import admitted_approvals, climb, denial, renew
+from vmstate.decisions.climb import climb, denial, renew, seated_approvals
 from vmstate.decisions.command import (
     CLOCK_RECOVERY,
     Act,
@@ -278,10 +278,9 @@ def _recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
         case = Case(
             command.principal, law.people, approvers=heard.approvers, rejected=heard.rejected
         )
-        for need in table.needs.approval:
-            prepare = "vmstate recover --clock -o FILE"
-            guard = ApprovalGuard("recovery.needs.approval", need.count, need.of, prepare)
-            unmet += guard(case)
+        prepare = "vmstate recover --clock -o FILE"
+        guard = ApprovalGuard("recovery.needs.approval", table.needs.approval, prepare)
+        unmet += guard(case)
     if command.request is not None:
         wanted: dict[str, Json] = {
             "to": None,
@@ -292,8 +291,7 @@ def _recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
         unmet += request_faults(command.request, command, wanted, at)
     if unmet or until is None or table is None:
         return denial(state, command, unmet, now)
-    groups = (group for stage in table.needs.approval for group in stage.of)
-    counted = admitted_approvals(law, heard, groups)
+    counted = seated_approvals(law, heard, table.needs.approval)
     return Entry(
         "recovery",
         "recorded",

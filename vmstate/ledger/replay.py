@@ -16,6 +16,7 @@ from vmstate import canonical
 from vmstate.canonical import parse_at
 from vmstate.constitution.document import ApprovalNeed
 from vmstate.constitution.facts import read_facts, spell
+from vmstate.constitution.guards import seat
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.errors import InputError, TamperError
@@ -251,12 +252,11 @@ def _approved(replay: Replay, receipt: Receipt, stages: tuple[ApprovalNeed, ...]
     approvals = receipt.fields["authority"]["approvals"]
     names = [one["by"] for one in approvals if one["statement"]["kind"] == "approval"]
     own = people.person(receipt.fields["who"]["principal"])
-    for need in stages:
-        persons = {people.person(name) for name in names if people.in_any(name, need.of)} - {own}
-        if len(persons) < need.count:
-            replay.find(
-                f"holds {len(persons)} approvals that count, its rule asks for {need.count}", seq
-            )
+    others = [name for name in names if people.person(name) != own]
+    seated = sum(len(served) for served in seat(people, others, stages))
+    asked = sum(need.count for need in stages)
+    if seated < asked:
+        replay.find(f"holds {seated} approvals that count, its rule asks for {asked}", seq)
 
 
 def _renewed(replay: Replay, receipt: Receipt, seq: int) -> None:
