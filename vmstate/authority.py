@@ -28,7 +28,7 @@ from vmstate.decisions.route import Explanation, shortest_route
 from vmstate.decisions.statements import budgets_of, statement_ids
 from vmstate.door import ANCHOR, Door
 from vmstate.errors import InputError, LedgerMismatch, LedgerUnavailable, UnknownPrincipal
-from vmstate.leases.lease import Lease, LeaseStack, Overdue
+from vmstate.leases.lease import Certain, Lease, Overdue
 from vmstate.leases.standing import Standing
 from vmstate.ledger.checkpoint import Checkpoint
 from vmstate.ledger.receipt import Receipt
@@ -40,17 +40,17 @@ log = logging.getLogger("vmstate")
 
 PATIENCE = timedelta(milliseconds=BUSY_MS)
 ENDED_AT_ONCE = 50_000  # by a clock step; a transaction of half a minute, once in a blue moon
-STACKS_KEPT = 10_000  # for each thread; a stack is about a kilobyte
+PROFILES_KEPT = 250_000  # for each thread; one takes about 200 bytes
 
 Listener = Callable[[Receipt], None]
 
 
 class _Kept(threading.local):
-    """What a thread has read of stacks, at which version of the ledger."""
+    """What a thread has read of who holds what, at which version of the ledger."""
 
     def __init__(self) -> None:
         self.version = -1
-        self.stacks: dict[str, LeaseStack] = {}
+        self.held: dict[str, Certain] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,15 +208,12 @@ class Authority(Door):
     # ---- reading: writes nothing ------------------------------------------------------------
 
     def may(self, principal: str, what: str) -> bool:
-        stack = self._stack(principal)  # first: reading it is what finds an amended law
-        law = self._law
-        document = law.constitution.document
-        needed = what if what in document.profiles else None
-        if needed is None and what in document.acts:
-            needed = document.acts[what].profile
-        if needed is None or not law.people.knows(principal):
-            return False
-        return law.constitution.includes(stack.profile(self.clock.read()), needed)
+        held = self._held(principal)  # first: reading it is what finds an amended law
+        law = self._law.constitution
+        if what in law.document.profiles:
+            return law.includes(held, what)
+        act = law.document.acts.get(what)
+        return act is not None and law.includes(held, act.profile)
 
     def standing(self, principal: str) -> Standing:
         canonical.check_name(principal)
@@ -382,23 +379,29 @@ class Authority(Door):
         proofs = {"checkpoint": canonical.digest(body)}
         return command.model_copy(update={"arguments": arguments, "proofs": proofs})
 
-    def _stack(self, principal: str) -> LeaseStack:
-        """The open leases of `principal`, read again once anything was written anywhere.
+    def _held(self, principal: str) -> str:
+        """The profile that `principal` holds now; "", which is above nothing, for strangers.
 
-        What is kept are leases with their deadlines, never an answer: time is asked each time.
+        What is kept is a profile with the time over which it is certain, and only until anything
+        is written anywhere; both hands of the clock are asked each time.
         """
-        version = self.ledger.version()
-        kept = self._kept
-        if kept.version != version or len(kept.stacks) > STACKS_KEPT:
-            kept.version, kept.stacks = version, {}
+        version, kept = self.ledger.version(), self._kept
+        if kept.version != version or len(kept.held) > PROFILES_KEPT:
             with self.ledger.read() as snapshot:
                 self._follow(snapshot)
-        stack = kept.stacks.get(principal)
-        if stack is None:
-            with self.ledger.read() as snapshot:
-                stack = snapshot.stack(principal, self.constitution.baseline)
-            kept.stacks[principal] = stack
-        return stack
+            kept.version, kept.held = version, {}
+        found = kept.held.get(principal)
+        if found is not None and found.holds(self.clock.read()):
+            return found.profile
+        law = self._law
+        if not law.people.knows(principal):
+            return ""
+        with self.ledger.read() as snapshot:
+            stack = snapshot.stack(principal, law.constitution.baseline)
+        now = self.clock.read()  # after what it is compared with: reading may have had to wait
+        if (certain := stack.certain(now)) is not None:
+            kept.held[principal] = certain
+        return stack.profile(now)
 
     def _standing(self, snapshot: Snapshot, principal: str, now: Moment) -> Standing:
         stack = snapshot.stack(principal, self.constitution.baseline)

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from vmstate.clock import Moment
+from vmstate.clock import Moment, duration_us
 from vmstate.leases.watermark import Watermark, passed
 
 EXPIRED = "timeout_expired"
 PARENT_ENDED = "parent_ended"
 CLOCK_REGRESSION = "clock_regression"
 DRILL_ENDED = "drill_ended"
+FOREVER_US = 2**62  # beyond any boot
 # Ends that no constitution names, because nobody asks for them.
 ENGINE_ENDINGS = (
     PARENT_ENDED,
@@ -84,6 +85,30 @@ class Overdue:
 
 
 @dataclass(frozen=True, slots=True)
+class Certain:
+    """A profile, and for how long nothing but something written can change that it is held.
+
+    It holds from `since` to before `until` on the wall (None: without end), and before `until_boot`
+    on the boot hand; another boot, or a wall that went back, has to ask again.
+    """
+
+    profile: str
+    boot_id: str
+    since: datetime
+    until: datetime | None
+    until_boot: int
+
+    def holds(self, now: Moment) -> bool:
+        """Whether the profile is still certain at `now`."""
+        return (
+            now.boot_id == self.boot_id
+            and self.since <= now.wall
+            and now.boot_us < self.until_boot
+            and (self.until is None or now.wall < self.until)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseStack:
     """The open leases of one principal, the lowest first.
 
@@ -112,6 +137,28 @@ class LeaseStack:
         """The profile held at `now`."""
         standing = self.standing(now)
         return standing[-1].profile if standing else self.baseline
+
+    def certain(self, now: Moment) -> Certain | None:
+        """The profile held at `now` with the time over which that is certain.
+
+        None where it is not: in a boot in which nothing was written yet, a wall that is set back
+        could still show that leases of earlier boots were lost (law 11).
+        """
+        newest = self.watermark.newest
+        if newest is None or newest.boot_id != now.boot_id:
+            return None
+        standing = self.standing(now)
+        profile = standing[-1].profile if standing else self.baseline
+        if not standing:
+            return Certain(profile, now.boot_id, now.wall, None, FOREVER_US)
+        ends = [lease.deadline.wall for lease in standing]
+        left = min(self.left(lease, now) for lease in standing)
+        until_boot = now.boot_us + duration_us(left)
+        if self.closes is not None:
+            ends.append(self.closes.wall)
+            same = self.closes.boot_id == now.boot_id
+            until_boot = min(until_boot, self.closes.boot_us if same else until_boot)
+        return Certain(profile, now.boot_id, now.wall, min(ends), until_boot)
 
     def overdue(self, now: Moment) -> Iterator[Overdue]:
         """What has ended by `now` without a receipt, the top of the stack first."""

@@ -32,9 +32,10 @@ _EVERY_LEASE = f"SELECT {_LEASE} FROM lease WHERE seq > ? ORDER BY seq LIMIT ?"
 _RECORD = f"""SELECT {_LEASE} FROM lease WHERE principal = ? AND profile = ?
     ORDER BY seq DESC LIMIT ?"""
 _ONE_LEASE = f"SELECT {_LEASE} FROM lease WHERE seq = ?"
-_HEAD = """SELECT size, peaks, note, newest_us, newest_boot, newest_boot_us, ahead_us,
-    voided_below, voided_except, held_until_us, recovered_us, recovered_boot, recovered_boot_us
-    FROM head"""
+_TIMES = """newest_us, newest_boot, newest_boot_us, ahead_us, voided_below, voided_except,
+    held_until_us, recovered_us, recovered_boot, recovered_boot_us"""
+_HEAD = f"SELECT size, peaks, note, {_TIMES} FROM head"
+_WATERMARK = f"SELECT size, {_TIMES} FROM head"
 # What the wall ended, what the boot hand ended, what an earlier wall of this boot ended of earlier
 # boots, and what a clock in the past voided.
 _DUE = """SELECT principal, seq, deadline_us, deadline_boot, deadline_boot_us FROM (
@@ -109,20 +110,23 @@ class Snapshot:
         if row is None:
             raise TamperError("the ledger has no head: run vmstate audit")
         try:
-            newest = Moment(from_us(row[3]), row[4], row[5]) if row[0] else None
-            held_until = None if row[9] is None else from_us(row[9])
-            recovered = None if row[10] is None else Moment(from_us(row[10]), row[11], row[12])
-            mark = Watermark(newest, row[6], row[7], row[8], held_until, recovered)
-            return Head(Tree.from_bytes(row[0], row[1]), row[2], mark)
+            return Head(Tree.from_bytes(row[0], row[1]), row[2], _watermark((row[0], *row[3:])))
         except (ValueError, OverflowError, TypeError) as error:
             raise TamperError(f"the ledger's head is damaged: {error}") from error
+
+    def watermark(self) -> Watermark:
+        """What was last known of time; the head without its tree."""
+        row = next(self._db.execute(_WATERMARK), None)
+        if row is None:
+            raise TamperError("the ledger has no head: run vmstate audit")
+        return _watermark(row)
 
     def stack(self, principal: str, baseline: str) -> LeaseStack:
         """The open leases of `principal`, as last recorded."""
         rows = self._db.execute(_OPEN_LEASES, (principal,))
         drill = self.drill()
         closes = drill.until if drill is not None else None
-        return LeaseStack(baseline, self.head().watermark, _readable(rows), closes)
+        return LeaseStack(baseline, self.watermark(), _readable(rows), closes)
 
     def drill(self) -> DrillState | None:
         """The mode of this ledger if it is a drill's."""
@@ -338,6 +342,17 @@ class Snapshot:
             for row in rows:
                 yield row[0], _read_lease(row)
             after = rows[-1][0]
+
+
+def _watermark(row: tuple[Any, ...]) -> Watermark:
+    """The mark in a row of `_WATERMARK`; raises TamperError."""
+    try:
+        newest = Moment(from_us(row[1]), row[2], row[3]) if row[0] else None
+        held_until = None if row[7] is None else from_us(row[7])
+        recovered = None if row[8] is None else Moment(from_us(row[8]), row[9], row[10])
+        return Watermark(newest, row[4], row[5], row[6], held_until, recovered)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise TamperError(f"the ledger's head is damaged: {error}") from error
 
 
 def lease_seq(lease: str) -> int | None:

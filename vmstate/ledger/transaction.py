@@ -84,6 +84,9 @@ class Transaction(Snapshot):
     def head(self) -> Head:
         return Head(self._tree, "", self._watermark)
 
+    def watermark(self) -> Watermark:
+        return self._watermark
+
     def append(self, entry: Entry, now: Moment) -> Receipt:
         """Write the receipt of `entry` and make the change that it stands for."""
         scroll = entry.scroll or SCROLL_OF[entry.type]
