@@ -244,7 +244,14 @@ def approve(
     nonce: str | None = None,
 ) -> Signed:
     """`by` approves `request` until `expires_at`; takes nothing but the request and the key."""
-    approval = Approval(
+    return sign(approval(request, by, expires_at=expires_at, nonce=nonce), key)
+
+
+def approval(
+    request: Request, by: str, *, expires_at: datetime, nonce: str | None = None
+) -> Approval:
+    """What `by` signs to approve `request` until `expires_at`."""
+    return Approval(
         by=by,
         origin=request.origin,
         request=request.id,
@@ -252,7 +259,6 @@ def approve(
         nonce=nonce or new_nonce(),
         expires_at=canonical.format_at(expires_at),
     )
-    return sign(approval, key)
 
 
 def attest(
@@ -264,7 +270,14 @@ def attest(
     nonce: str | None = None,
 ) -> Signed:
     """`by` states, as seen `at`, the facts that `request` holds about its principal."""
-    attestation = Attestation(
+    return sign(attestation(request, by, at=at, nonce=nonce), key)
+
+
+def attestation(
+    request: Request, by: str, *, at: datetime, nonce: str | None = None
+) -> Attestation:
+    """What `by` signs to state, as seen `at`, the facts of `request`."""
+    return Attestation(
         by=by,
         origin=request.origin,
         constitution=request.constitution,
@@ -273,4 +286,3 @@ def attest(
         at=canonical.format_at(at),
         nonce=nonce or new_nonce(),
     )
-    return sign(attestation, key)

@@ -14,8 +14,10 @@ from vmstate.interfaces.cli.options import (
     complete_lease,
     complete_profile,
     complete_trigger,
+    passphrase_option,
     read_facts,
     read_prepared,
+    read_signer,
     read_statements,
     read_ttl,
 )
@@ -238,7 +240,8 @@ def _holder(authority: "Authority", lease: str) -> str:
 @click.command(cls=Command)
 @click.argument("lease", shell_complete=complete_lease)
 @principal_option("Who revokes.  [env: VMSTATE_PRINCIPAL]")
-@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their private key.")
+@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their key file.")
+@passphrase_option
 @click.option("--ending", default="sovereign_revoke", show_default=True)
 @click.option("--reason", default="", help="Why; goes into the receipt.")
 @click.pass_obj
@@ -247,16 +250,15 @@ def revoke(
     lease: str,
     who: str | None,
     key_file: Path | None,
+    passphrase_file: Path | None,
     ending: str,
     reason: str,
 ) -> None:
     """End LEASE, whoever holds it. Takes a signature: a name alone ends nobody's lease."""
-    from vmstate.keys import PrivateKey
-
     actor = required(who, "--as")
     if key_file is None:
         raise click.UsageError("Missing option '--key': a name alone ends nobody's lease.")
-    key = PrivateKey.load(key_file)
+    key = read_signer(key_file, passphrase_file)
     authority = settings.authority()
     receipt = authority.revoke(actor, lease, key=key, ending=ending, reason=reason)
     answer(receipt, settings, _ended(receipt))

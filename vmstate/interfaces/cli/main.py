@@ -40,7 +40,7 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "why": ("authority", "why", "Say what a request would come to, and what is missing."),
     "request": ("statements", "request", "Write a request down, so that others can sign it."),
     "sign": ("statements", "sign", "Approve or attest a prepared request."),
-    "keys": ("statements", "keys", "Make keys for people."),
+    "keys": ("keys", "keys", "Make and show keys of people, and tokens of programs."),
     "receipts": ("receipts", "receipts", "List, show and follow what was decided."),
     "export": ("receipts", "export", "Write the ledger out for somebody who has no vmstate."),
     "audit": ("receipts", "audit", "Verify a ledger or an exported folder."),

@@ -12,9 +12,11 @@ from vmstate.errors import InputError, VmstateError
 from vmstate.interfaces.cli.settings import Settings, principal_option
 
 if TYPE_CHECKING:
+    from vmstate.keys import Ask, Signer
     from vmstate.signing import Request, Signed
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Read = TypeVar("_Read")
 
 
 def read_facts(pairs: Iterable[str]) -> dict[str, str]:
@@ -52,22 +54,79 @@ def write_file(path: Path, data: bytes) -> None:
         raise InputError(f"{path} can't be written: {error.strerror}") from error
 
 
+def read_signer(path: Path, passphrase_file: Path | None) -> "Signer":
+    """Who signs with the key in `path`; raises InputError.
+
+    The passphrase of a key file is read from `passphrase_file`, or asked for. It never comes by
+    the command line, which every process of the machine can read.
+    """
+    from vmstate.keys import SshSigner, load_signer
+
+    signer = load_signer(path, ask_passphrase(passphrase_file))
+    if passphrase_file is not None and isinstance(signer, SshSigner):
+        raise click.UsageError(
+            f"{path} is an SSH key, whose passphrase ssh-keygen asks for itself: "
+            "leave --passphrase-file out, or add the key to an agent."
+        )
+    return signer
+
+
+def ask_passphrase(passphrase_file: Path | None) -> "Ask":
+    """Where the passphrase of a key file comes from: that file, or the person at the terminal."""
+
+    def ask(path: Path) -> bytes:
+        if passphrase_file is not None:
+            return read_passphrase(passphrase_file)
+        return type_passphrase(f"passphrase of {path}: ", f"{path} has a passphrase")
+
+    return ask
+
+
+def read_passphrase(path: Path) -> bytes:
+    """The first line of a file; raises InputError."""
+    return read_file(path).partition(b"\n")[0].removesuffix(b"\r")
+
+
+def type_passphrase(prompt: str, what: str) -> bytes:
+    """What is typed at the terminal, unseen; raises InputError where there is none."""
+    from getpass import getpass
+
+    try:
+        Path("/dev/tty").open("rb").close()  # else getpass would read, and show, standard input
+    except OSError as error:
+        remedy = "there is no terminal to ask on: give --passphrase-file"
+        raise InputError(f"{what}, and {remedy}") from error
+    try:
+        return getpass(prompt).encode()
+    except EOFError as error:
+        raise click.Abort from error
+
+
+def passphrase_option(function: _Function) -> _Function:
+    """`--passphrase-file`: for whoever has no terminal to be asked on."""
+    return click.option(
+        "--passphrase-file",
+        type=click.Path(path_type=Path),
+        help="A file whose first line is the key file's passphrase; else you are asked.",
+    )(function)
+
+
 def read_prepared(path: Path) -> "Request":
     """A prepared request from a file; raises InputError."""
-    from vmstate.signing import Request, read_request
+    from vmstate.signing import read_request
 
-    request: Request = _named(path, read_request)
-    return request
+    return read_named(path, read_request)
 
 
 def read_statements(paths: Iterable[Path]) -> "tuple[Signed, ...]":
     """Signed statements from files; raises InputError."""
     from vmstate.signing import read_signed
 
-    return tuple(_named(path, read_signed) for path in paths)
+    return tuple(read_named(path, read_signed) for path in paths)
 
 
-def _named(path: Path, read: Callable[[bytes], Any]) -> Any:
+def read_named(path: Path, read: Callable[[bytes], _Read]) -> _Read:
+    """What `read` makes of a file; its InputError names the file."""
     data = read_file(path)
     try:
         return read(data)

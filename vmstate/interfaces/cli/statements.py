@@ -1,9 +1,9 @@
-"""`request new`, `sign`, `keys new`: what people write down and put their names to."""
+"""`request new`, `sign`: what people write down and put their names to."""
 
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,8 +12,11 @@ from vmstate.errors import ConstitutionError, InputError
 from vmstate.interfaces.cli.options import (
     complete_profile,
     complete_trigger,
+    passphrase_option,
     read_facts,
+    read_named,
     read_prepared,
+    read_signer,
     read_ttl,
     write_file,
 )
@@ -22,7 +25,7 @@ from vmstate.interfaces.cli.settings import Command, Group, Settings, principal_
 
 if TYPE_CHECKING:
     from vmstate.keys import PublicKey
-    from vmstate.signing import Request
+    from vmstate.signing import Approval, Attestation, Request
 
 SIGNED_FOR = "15m"
 
@@ -86,48 +89,132 @@ def write_or_print(
 @click.command(cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--key", "key_file", required=True, type=click.Path(path_type=Path), help="Your private key."
+    "--key",
+    "key_file",
+    type=click.Path(path_type=Path),
+    help="Your key file: vmstate's, openssl's or OpenSSH's; a .pub for a key in an agent.",
 )
+@passphrase_option
 @click.option(
     "--as", "who", metavar="NAME", help="Who signs; by default whose key it is by the constitution."
 )
 @click.option("--attest", is_flag=True, help="Attest the request's facts instead of approving it.")
 @click.option("--for", "for_", default=SIGNED_FOR, show_default=True, help="How long it is good.")
+@click.option(
+    "--statement-only", is_flag=True, help="Write the bytes to be signed elsewhere; needs --as."
+)
+@click.option(
+    "--signature",
+    "signature_file",
+    type=click.Path(path_type=Path),
+    help="What was signed elsewhere: FILE is then the statement, and both are joined.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write.")
 @click.pass_obj
-def sign(
-    settings: Settings,
-    file: Path,
-    key_file: Path,
-    who: str | None,
-    for_: str,
-    output: Path | None,
-    *,
-    attest: bool,
-) -> None:
+def sign(settings: Settings, /, file: Path, output: Path | None, **given: Any) -> None:
     """Approve the prepared request in FILE, or attest its facts. Needs no ledger.
 
     What is signed is shown on standard error: read it.
     """
-    from vmstate import signing
-    from vmstate.clock import SystemClock
-    from vmstate.keys import PrivateKey
+    if given["signature_file"] is not None:
+        _require_absent(given, "key_file", "who", "attest", "statement_only")
+        _assemble(settings, file, given["signature_file"], output)
+    elif given["statement_only"]:
+        _require_absent(given, "key_file")
+        _state(file, output, settings, given)
+    else:
+        _sign(file, output, settings, given)
+
+
+def _sign(file: Path, output: Path | None, settings: Settings, given: Mapping[str, Any]) -> None:
+    from vmstate.signing import sign as sign_statement
 
     prepared = read_prepared(file)
-    key = PrivateKey.load(key_file)
-    by = check_name(who) if who is not None else _owner(settings, key.public)
-    now = SystemClock().read().wall
-    if attest:
-        if not prepared.facts:
-            raise InputError(f"{file} states no facts: there is nothing to attest")
-        signed = signing.attest(prepared, by, key, at=now)
-        verb = "attests the facts of"
-    else:
-        signed = signing.approve(prepared, by, key, expires_at=now + parse_duration(for_))
-        verb = "approves"
-    write_or_print(settings, encode(signed.body()), output, {"statement": signed.statement.id})
-    say(f"{by} {verb}:")
+    key_file = given["key_file"]
+    if key_file is None:
+        raise click.UsageError("Missing option '--key'.")
+    key = read_signer(key_file, given["passphrase_file"])
+    who = given["who"]
+    by = check_name(who) if who is not None else _owner(settings, key.public, key_file)
+    statement = _statement(prepared, by, file, given)
+    signed = sign_statement(statement, key)
+    write_or_print(settings, encode(signed.body()), output, {"statement": statement.id})
+    say(f"{by} {_VERBS[statement.kind]}:")
     _say_request(prepared)
+
+
+def _state(file: Path, output: Path | None, settings: Settings, given: Mapping[str, Any]) -> None:
+    """The bytes to be signed, and not one more: a line's end would be signed as well."""
+    prepared = read_prepared(file)
+    by = check_name(required(given["who"], "--as"))
+    statement = _statement(prepared, by, file, given)
+    say(f"signed by {by}, this {_VERBS[statement.kind]}:")
+    _say_request(prepared)
+    if output is None:
+        click.echo(statement.bytes(), nl=False)
+        return
+    write_file(output, statement.bytes())
+    if settings.json:
+        emit({"ok": True, "file": str(output), "statement": statement.id})
+    say(f"next: sign {output} as it is,")
+    say(f"  openssl pkeyutl -sign -rawin -inkey KEY -in {output} -out SIGNATURE")
+    say(f"  or ssh-keygen -Y sign -n vmstate -f KEY {output}")
+    say(f"then: vmstate sign {output} --signature SIGNATURE -o FILE")
+
+
+def _statement(
+    prepared: "Request", by: str, file: Path, given: Mapping[str, Any]
+) -> "Approval | Attestation":
+    from vmstate.clock import SystemClock
+    from vmstate.signing import approval, attestation
+
+    now = SystemClock().read().wall
+    if not given["attest"]:
+        return approval(prepared, by, expires_at=now + parse_duration(given["for_"]))
+    if not prepared.facts:
+        raise InputError(f"{file} states no facts: there is nothing to attest")
+    return attestation(prepared, by, at=now)
+
+
+def _assemble(settings: Settings, file: Path, signature_file: Path, output: Path | None) -> None:
+    """A statement and a signature made elsewhere, if this is by the key in the constitution."""
+    from vmstate.keys import read_signature
+    from vmstate.signing import assemble, read_statement
+
+    statement = read_named(file, read_statement)
+    signature = read_named(signature_file, read_signature)
+    key = settings.law().people.keys.get(statement.by)
+    if key is None:
+        what = f"the constitution has no key for {statement.by}"
+        raise InputError(f"{what}: add one under [principals], see vmstate keys show")
+    try:
+        signed = assemble(statement, key, signature)
+    except InputError as error:
+        raise InputError(f"{signature_file}: {error}") from error
+    write_or_print(settings, encode(signed.body()), output, {"statement": statement.id})
+    say(f"{statement.by} signed:")
+    for name, value in statement.body().items():
+        if isinstance(value, dict):
+            for fact, stated in sorted(value.items()):
+                say(f"  {'fact':<14}{fact} = {stated}")
+        else:
+            say(f"  {name:<14}{value}")
+
+
+def _require_absent(given: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if given[name]:
+            option = _OPTIONS[name]
+            raise click.UsageError(f"{option} does not go with signing elsewhere: leave it out.")
+
+
+_OPTIONS = {
+    "key_file": "--key",
+    "who": "--as",
+    "attest": "--attest",
+    "statement_only": "--statement-only",
+}
+_VERBS = {"approval": "approves", "attestation": "attests the facts of"}
 
 
 def _say_request(prepared: "Request") -> None:
@@ -150,40 +237,18 @@ def _from_us(us: int) -> timedelta:
     return timedelta(microseconds=us)
 
 
-def _owner(settings: Settings, key: "PublicKey") -> str:
+def _owner(settings: Settings, key: "PublicKey", file: Path) -> str:
     """Whose key this is by the constitution; one key has one name there."""
     try:
         keys = settings.law().people.keys
     except ConstitutionError as error:
         raise click.UsageError(f"Missing option '--as': {error.problems[0]}") from error
     for name, known in keys.items():
+        if known == key and str(known) != str(key):
+            raise InputError(
+                f"{file} signs as {key.kind}, and the constitution writes this key of {name} as "
+                f'{known.kind}: sign with a file of that kind, or write key = "{key}" there'
+            )
         if known == key:
             return name
     raise click.UsageError("Missing option '--as': the constitution gives this key to nobody.")
-
-
-@click.group(cls=Group)
-def keys() -> None:
-    """Make keys for people."""
-
-
-@keys.command("new", cls=Command)
-@click.argument("name")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The key file to write.")
-@click.pass_obj
-def new_key(settings: Settings, name: str, output: Path | None) -> None:
-    """Make a key for NAME, and print the lines that the constitution needs.
-
-    The private key goes to a file that only you can read; give nobody that file.
-    """
-    from vmstate.keys import PrivateKey
-
-    check_name(name)
-    path = output or Path(f"{''.join(c if c.isalnum() else '-' for c in name)}.key")
-    key = PrivateKey.generate()
-    key.save(path)
-    if settings.json:
-        emit({"ok": True, "name": name, "key": str(key.public), "file": str(path)})
-        return
-    click.echo(f'[principals."{name}"]\nkey = "{key.public}"')
-    say(f"the private key is in {path}: keep it, and give it to nobody")
