@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from vmstate.errors import InputError
 from vmstate.keys import Ed25519Key, PublicKey, read_signature
+from vmstate.keys.signatures import SshSignature
+from vmstate.keys.wire import Reader
 
 NOT_A_KEY = (
     "is not a key, write 'ed25519:' and 32 bytes in base64, or the line of an OpenSSH .pub file"
@@ -131,6 +133,38 @@ def test_a_wrapping_that_says_anything_unusual_is_refused(ssh, fields):
     blob = key.sign(MESSAGE, **fields)
     assert not PublicKey.parse(key.line).verifies(blob, MESSAGE)
     assert PublicKey.parse(key.line).verifies(key.sign(MESSAGE), MESSAGE)
+
+
+def _around(ssh, line, made, *, signature=None, extra=b"", **fields):
+    """The same signature with something changed that was not signed."""
+    scheme = ssh.string(made.scheme)
+    inner = scheme + ssh.string(signature or made.signature) + made.extra + extra
+    return ssh.enclose(PublicKey.parse(line).wire, inner, **fields)
+
+
+def test_what_stands_around_a_signature_has_one_spelling_too(made, ssh):
+    line, signature = made
+    key, parts = PublicKey.parse(line), SshSignature.parse(signature)
+    assert _around(ssh, line, parts) == signature
+    changed = {
+        "something reserved": _around(ssh, line, parts, reserved=b"x"),
+        "something behind": _around(ssh, line, parts, extra=b"\0"),
+        "something behind the numbers": _around(
+            ssh, line, parts, signature=parts.signature + b"\0\0\0\0"
+        ),
+    }
+    assert [what for what, blob in changed.items() if key.verifies(blob, MESSAGE)] == []
+
+
+def test_the_numbers_of_an_ecdsa_signature_have_one_spelling(ssh):
+    path, line = ssh.key(*SOFTWARE["ecdsa 256"])
+    parts = SshSignature.parse(ssh.inside(ssh.sign(path, MESSAGE)))
+    numbers = Reader(parts.signature)
+    r, s = numbers.string(), numbers.string()
+    assert PublicKey.parse(line).verifies(_around(ssh, line, parts), MESSAGE)
+    longer = ssh.string(b"\0" + r) + ssh.string(s)
+    blob = _around(ssh, line, parts, signature=longer)
+    assert not PublicKey.parse(line).verifies(blob, MESSAGE)
 
 
 def test_rsa_with_a_shorter_hash_than_ssh_keygen_uses_is_refused(ssh):
