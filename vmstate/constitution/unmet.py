@@ -61,6 +61,7 @@ _MESSAGES = {
     "tool_out_of_reach": "{given}",
     "tool_malformed": "{given} can't be called, needs {required}",
     "tool_unapproved": "each call needs its own approval by {required}, has {given}",
+    "call_stopped": "stopped: {given}, needs {required}",
     "tally_above": "{given} can't be told together, needs {required}",
     "tool_repeated": "refused {given} more, {required}",
     "call_drill": "{given} is a drill's ledger, and this gate guards something real",

@@ -46,6 +46,7 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "audit": ("receipts", "audit", "Verify a ledger or an exported folder."),
     "recover": ("service", "recover", "Go on after a clock in the past, on the record."),
     "serve": ("service", "serve", "Give leases back on time until told to stop."),
+    "gate": ("agents", "gate", "Stand in front of an MCP server."),
     "drill": ("drills", "drill", "Rehearse on virtual time."),
     "canary": ("canary", "canary", "Take a short lease, and see that it comes back."),
     "completion": ("setup", "completion", "Print the completion script for a shell."),

@@ -1,0 +1,302 @@
+"""A gate between an agent and a small server, in this process, on a clock that is moved."""
+
+import hashlib
+import logging
+import os
+import shutil
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import mcp_types as types
+import pytest
+from mcp import Client
+from mcp.server.lowlevel import Server
+
+from vmstate.authority import Authority
+from vmstate.canonical import encode
+from vmstate.clock import VirtualClock
+from vmstate.constitution.loading import read_constitution
+from vmstate.interfaces.mcp.desk import Desk
+from vmstate.interfaces.mcp.gate import Gate
+from vmstate.interfaces.mcp.upstream import Upstream
+from vmstate.interfaces.mcp.warden import Warden
+from vmstate.keys import PrivateKey
+from vmstate.signing import approve
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+AGENT = "agent:7"
+REASON = "look at ticket 4711"
+LAW = """
+[constitution]
+name     = "agents"
+version  = "1"
+baseline = "observer"
+
+[groups]
+agents    = ["agent:*"]
+approvers = ["carol"]
+
+[principals.carol]
+key = "{carol}"
+
+[principals."agent:web"]
+token = "sha256:{token}"
+
+[principals."agent:other"]
+token = "sha256:{other}"
+
+[profiles.observer]
+[profiles.operator]
+above = "observer"
+[profiles.guardian]
+above = "operator"
+
+[facts]
+"risk" = {{ type = "decimal", min = "0", max = "1" }}
+
+[escalations.operator_on_request]
+from     = "observer"
+to       = "operator"
+trigger  = "operator_request"
+ttl      = "1h"
+renewals = 1
+needs.requester = ["agents"]
+needs.reason    = {{ min_length = 10 }}
+
+[escalations.guardian_on_request]
+from    = "operator"
+to      = "guardian"
+trigger = "operator_request"
+ttl     = "15m"
+needs.requester = ["agents"]
+needs.approval  = {{ count = 1, of = ["approvers"] }}
+
+[escalations.guardian_on_risk]
+from    = "operator"
+to      = "guardian"
+trigger = "risk_seen"
+ttl     = "15m"
+needs.facts.risk = {{ min = "0.83" }}
+
+[endings]
+timeout_expired  = {{ to = "previous" }}
+operator_release = {{ by = ["holder"], to = "previous" }}
+sovereign_revoke = {{ by = ["approvers"], to = "baseline" }}
+
+[drill]
+marker         = "DRILL/"
+ttl            = "4h"
+principal      = "agent:drill"
+budget_ceiling = 10
+currency       = "UNITS"
+
+[tools.desk]
+visibility = "{visibility}"
+approvers  = ["approvers"]
+tools.look         = {{ profile = "observer" }}
+tools."change*"    = {{ profile = "operator" }}
+tools.change_long  = {{ profile = "operator", on_end = "finish" }}
+tools.wipe         = {{ profile = "operator", each_call = true }}
+resources."note:///open/*" = {{ profile = "observer" }}
+resources."note:///*"      = {{ profile = "operator" }}
+prompts.hello      = {{ profile = "operator" }}
+"""
+TOKEN, OTHER = "swordfish-swordfish-swordfish", "starfish-starfish-starfish"
+
+
+def digest(token):
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def law_text(visibility="hide"):
+    carol = PrivateKey.derive("carol").public
+    return LAW.format(carol=carol, visibility=visibility, token=digest(TOKEN), other=digest(OTHER))
+
+
+@dataclass
+class Behind:
+    """The server behind the gate: what it was asked, and what it is to answer."""
+
+    seen: list = field(default_factory=list)
+    tools: list = field(
+        default_factory=lambda: ["look", "change", "change_slow", "change_long", "wipe", "secret"]
+    )
+    running: anyio.Event = field(default_factory=anyio.Event)
+    go_on: anyio.Event = field(default_factory=anyio.Event)
+    cancelled: int = 0
+
+    async def list_tools(self, _context, _params):
+        schema = {"type": "object"}
+        tools = [types.Tool(name=n, description=n.upper(), input_schema=schema) for n in self.tools]
+        return types.ListToolsResult(tools=tools)
+
+    async def call_tool(self, _context, params):
+        self.seen.append((params.name, params.arguments))
+        if params.name in {"change_slow", "change_long"}:
+            self.running.set()
+            try:
+                await self.go_on.wait()
+            except anyio.get_cancelled_exc_class():
+                self.cancelled += 1
+                raise
+        return types.CallToolResult(content=[types.TextContent(type="text", text="done")])
+
+    async def list_resources(self, _context, _params):
+        uris = ("note:///open/a", "note:///b", "other:///c")
+        return types.ListResourcesResult(
+            resources=[types.Resource(name=uri, uri=uri) for uri in uris]
+        )
+
+    async def list_templates(self, _context, _params):
+        templates = ("note:///open/{name}", "note:///{name}", "{anything}")
+        return types.ListResourceTemplatesResult(
+            resource_templates=[types.ResourceTemplate(name=t, uri_template=t) for t in templates]
+        )
+
+    async def read_resource(self, _context, params):
+        self.seen.append((params.uri, None))
+        return types.ReadResourceResult(
+            contents=[types.TextResourceContents(uri=params.uri, text="written")]
+        )
+
+    async def list_prompts(self, _context, _params):
+        return types.ListPromptsResult(prompts=[types.Prompt(name="hello")])
+
+    async def get_prompt(self, _context, params):
+        self.seen.append((params.name, params.arguments))
+        return types.GetPromptResult(messages=[])
+
+    def server(self):
+        return Server(
+            "behind",
+            on_list_tools=self.list_tools,
+            on_call_tool=self.call_tool,
+            on_list_resources=self.list_resources,
+            on_list_resource_templates=self.list_templates,
+            on_read_resource=self.read_resource,
+            on_list_prompts=self.list_prompts,
+            on_get_prompt=self.get_prompt,
+        )
+
+
+@dataclass
+class Desks:
+    """A ledger, a gate over it, and whoever is at it."""
+
+    vm: Authority
+    clock: VirtualClock
+    desk: Desk
+    behind: Behind
+    warden: Warden
+    principal: str = AGENT
+    gate: Gate | None = None
+
+    agent = AGENT
+
+    def wait(self, **duration):
+        self.clock.advance(timedelta(**duration))
+
+    def operator(self, principal=AGENT, **fields):
+        asked = {"trigger": "operator_request", "reason": REASON, **fields}
+        receipt = self.vm.escalate(principal, "operator", **asked)
+        assert receipt.granted
+        return receipt.lease
+
+    def receipts(self, type_=None):
+        return [r for r in self.vm.receipts() if type_ is None or r.type == type_]
+
+    def sign(self, request, by="carol"):
+        """What an approver does: read the file, sign it, lay the signature beside it."""
+        key = PrivateKey.derive(by)
+        until = self.clock.read().wall + timedelta(minutes=15)
+        signed = approve(request, by, key, expires_at=until)
+        path = self.desk.folder / f"{request.id.removeprefix('sha256:')}.{by}.json"
+        path.write_bytes(encode(signed.body()))
+
+    @asynccontextmanager
+    async def open(self, *, watching=False):
+        async with (
+            Client(self.behind.server(), cache=None) as upstream,
+            anyio.create_task_group() as group,
+        ):
+            self.gate = Gate(
+                self.vm, self.warden, Upstream(upstream, is_child=True), self.desk, self._who
+            )
+            if watching:
+                group.start_soon(self.gate.watch)
+            yield self.gate
+            group.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def agent_at(self, *, mode="auto", watching=False, **options):
+        async with (
+            self.open(watching=watching) as gate,
+            Client(gate.server(), mode=mode, **options) as client,
+        ):
+            yield client
+
+    def _who(self):
+        return self.principal
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+def make_desks(tmp_path):
+    made = []
+
+    def make(visibility="hide"):
+        clock = VirtualClock(NOON)
+        law = read_constitution(law_text(visibility).encode())
+        vm = Authority.create(law, tmp_path / f"ledger-{len(made)}.db", clock=clock)
+        made.append(vm)
+        desk = Desk(tmp_path / "requests")
+        return Desks(vm, clock, desk, Behind(), Warden(vm, "desk", desk))
+
+    level = logging.getLogger("mcp").level
+    yield make
+    logging.getLogger("mcp").setLevel(level)
+    for vm in made:
+        vm.close()
+
+
+@pytest.fixture
+def desks(make_desks):
+    return make_desks()
+
+
+# ---- servers that npm has -----------------------------------------------------------------------
+
+NODE_MODULES = Path(os.environ.get("VMSTATE_MCP_SERVERS", "node_modules"))
+REQUIRED = "VMSTATE_REQUIRE_MCP_SERVERS"  # set to 1, their absence is a failure
+_left_out: list[str] = []
+
+
+@pytest.fixture
+def npm_server():
+    """The start of a server from npm; without it its test is left out, loudly, or fails."""
+
+    def find(name):
+        path = NODE_MODULES / "@modelcontextprotocol" / name / "dist" / "index.js"
+        if shutil.which("node") and path.exists():
+            return path.resolve()
+        missing = f"there is no {path}: npm install @modelcontextprotocol/{name}"
+        if os.environ.get(REQUIRED) == "1":
+            pytest.fail(f"{REQUIRED}=1, and {missing}")
+        _left_out.append(missing)
+        pytest.skip(missing)
+
+    return find
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _left_out:
+        left_out = f"LEFT OUT, servers from npm behind the gate: {_left_out[0]}"
+        terminalreporter.section("left out", sep="!", yellow=True, bold=True)
+        terminalreporter.line(left_out, yellow=True, bold=True)

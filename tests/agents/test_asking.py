@@ -1,0 +1,137 @@
+"""vmstate's own tools: asking in the flow of work, waiting for a person, taking, giving back."""
+
+import json
+
+import pytest
+
+from vmstate.errors import InputError, LedgerNotFound
+from vmstate.interfaces.mcp.own import OWN, Caller
+
+TOOLS = {tool.name: tool for tool in OWN}
+
+
+def use(desks, name, principal=None, **arguments):
+    caller = Caller(desks.vm, desks.desk, principal or desks.agent, "vmstate_")
+    return TOOLS[name].call(caller, arguments).model_dump()
+
+
+def guardian(desks, **fields):
+    return use(desks, "request_escalation", to="guardian", reason="ticket 4711", **fields)
+
+
+def test_status_says_who_i_am_what_i_hold_and_for_how_long(desks):
+    assert use(desks, "status")["profile"] == "observer"
+    lease = desks.operator()
+    desks.wait(minutes=15)
+    status = use(desks, "status")
+    assert status["principal"] == desks.agent
+    assert [one["lease"] for one in status["leases"]] == [lease]
+    assert status["leases"][0]["left_seconds"] == 2_700
+
+
+def test_where_a_person_has_to_approve_the_answer_is_pending_and_not_a_wait(desks):
+    desks.operator()
+    asked = guardian(desks)
+    assert asked["status"] == "pending"
+    assert asked["poll_after"] == 5
+    assert asked["missing"] == [
+        {"kind": "approval", "source": "1 of approvers", "name": None},
+    ]
+    assert asked["next"]["tool"] == "vmstate_check_request"
+    waiting = use(desks, "check_request", request=asked["request"])
+    assert (waiting["status"], waiting["approvals"]) == ("pending", 0)
+
+
+def test_a_signature_laid_beside_the_request_is_the_approval_and_the_lease_starts_when_taken(desks):
+    desks.operator()
+    asked = guardian(desks)
+    desks.sign(desks.desk.find(asked["request"]))
+    checked = use(desks, "check_request", request=asked["request"])
+    assert checked["status"] == "approved"
+    assert checked["next"]["tool"] == "vmstate_activate"
+    desks.wait(minutes=10)
+    taken = use(desks, "activate", request=asked["request"])
+    assert (taken["status"], taken["profile"]) == ("granted", "guardian")
+    assert taken["expires_at"] == "2026-01-01T12:25:00.000000Z"
+    with pytest.raises(LedgerNotFound, match=r"no request .* of yours is waiting"):
+        use(desks, "activate", request=asked["request"])
+
+
+def test_what_somebody_else_signed_or_nobody_approves_nothing(desks):
+    desks.operator()
+    asked = guardian(desks)
+    request = desks.desk.find(asked["request"])
+    desks.sign(request, by="agent:7")
+    stem = request.id.removeprefix("sha256:")
+    (desks.desk.folder / f"{stem}.carol.json").write_text("approved: true", encoding="utf-8")
+    checked = use(desks, "check_request", request=asked["request"])
+    assert checked["status"] == "pending"
+    assert use(desks, "activate", request=asked["request"])["status"] == "denied"
+
+
+def test_somebody_elses_request_is_answered_like_one_that_does_not_exist(desks):
+    desks.operator()
+    asked = guardian(desks)
+    for request in (asked["request"], f"sha256:{'0' * 64}", "../../etc/passwd"):
+        with pytest.raises(LedgerNotFound, match=r"no request .* of yours is waiting"):
+            use(desks, "check_request", principal="agent:8", request=request)
+
+
+def test_no_answer_holds_a_value_that_would_pass(desks):
+    desks.operator()
+    wanted = {"to": "guardian", "trigger": "risk_seen", "facts": {"risk": "0.11"}}
+    told = [use(desks, "why", **wanted), use(desks, "request_escalation", **wanted)]
+    receipt = use(desks, "get_receipt", receipt=told[1]["receipt"])
+    assert told[1]["missing"] == [
+        {"kind": "fact", "source": "yourself: state it as it is", "name": "risk"}
+    ]
+    assert "0.83" not in json.dumps([told, receipt])
+    assert "0.83" in desks.vm.receipt(told[1]["receipt"]).message
+
+
+def test_why_asks_nothing(desks):
+    before = desks.vm.size()
+    answer = use(desks, "why", to="operator", reason="look at ticket 4711")
+    assert answer["would_be_granted"]
+    assert answer["lasts_seconds"] == 3_600
+    assert desks.vm.size() == before
+
+
+def test_a_lease_is_renewed_and_given_back(desks):
+    lease = desks.operator()
+    desks.wait(minutes=30)
+    renewed = use(desks, "renew", lease=lease, reason="look at ticket 4711 again")
+    assert renewed["expires_at"] == "2026-01-01T13:30:00.000000Z"
+    ended = use(desks, "release", lease=lease)
+    assert (ended["status"], ended["profile"]) == ("ended", "observer")
+
+
+def test_somebody_elses_receipt_is_answered_like_one_that_does_not_exist(desks):
+    seq = desks.vm.size()
+    desks.operator()
+    assert use(desks, "get_receipt", receipt=seq)["receipt"]["seq"] == seq
+    for number in (seq, 0, 10_000):
+        with pytest.raises(LedgerNotFound, match=r"there is no receipt .* about you"):
+            use(desks, "get_receipt", principal="agent:8", receipt=number)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "to: Field required"),
+        ({"to": "operator", "approved_by": "carol"}, "approved_by: Extra inputs are not permitted"),
+        ({"to": "operator", "ttl": "soon"}, "'soon' is not a duration"),
+    ],
+)
+def test_arguments_without_a_form_are_an_error_that_says_so(desks, arguments, message):
+    with pytest.raises(InputError, match=message):
+        use(desks, "request_escalation", **arguments)
+
+
+def test_too_many_requests_of_one_agent_do_not_bury_the_approver(desks, monkeypatch):
+    monkeypatch.setattr("vmstate.interfaces.mcp.desk.WAITING", 2)
+    desks.operator()
+    guardian(desks)
+    guardian(desks)
+    with pytest.raises(InputError, match="2 requests wait already, at most 2 may"):
+        guardian(desks)

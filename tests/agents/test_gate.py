@@ -1,0 +1,257 @@
+"""An agent at the gate: what it may call, what it is told, and what stands on record."""
+
+import anyio
+import pytest
+from mcp import MCPError
+
+from vmstate.keys import PrivateKey
+
+pytestmark = pytest.mark.anyio
+ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
+
+
+def names(listed):
+    return [tool.name for tool in listed.tools if not tool.name.startswith("vmstate_")]
+
+
+@ERAS
+async def test_an_agent_is_refused_asks_is_granted_calls_and_loses_it_again(desks, mode):
+    async with desks.agent_at(mode=mode) as agent:
+        refused = await agent.call_tool("change", {"to": "blue"})
+        assert refused.is_error
+        told = refused.structured_content
+        assert told == {
+            "rule": 'tools.desk.tools."change*"',
+            "profile_now": "observer",
+            "profile_needed": "operator",
+            "missing": [{"kind": "profile", "source": "vmstate_request_escalation"}],
+            "next": {
+                "tool": "vmstate_request_escalation",
+                "arguments": {"to": "operator", "trigger": "operator_request"},
+            },
+            "receipt": 1,
+        }
+        asked = {**told["next"]["arguments"], "reason": "paint ticket 4711 blue", "ttl": "5m"}
+        granted = await agent.call_tool(told["next"]["tool"], asked)
+        assert granted.structured_content["status"] == "granted"
+        done = await agent.call_tool("change", {"to": "blue"})
+        assert not done.is_error
+        assert done.meta["vmstate"]["lease"] == granted.structured_content["lease"]
+        desks.wait(minutes=5)
+        again = await agent.call_tool("change", {"to": "blue"})
+        assert again.is_error
+    assert desks.behind.seen == [("change", {"to": "blue"})]
+    types = [receipt.type for receipt in desks.receipts()]
+    assert (
+        types
+        == [
+            "constitution_loaded",
+            "auth_failure",
+            "profile_escalation",
+            "tool_call",
+            "profile_deescalation",
+            "auth_failure",
+        ][: len(types)]
+    )
+
+
+async def test_what_is_not_listed_is_denied_and_never_reaches_the_server(desks):
+    desks.operator()
+    async with desks.agent_at() as agent:
+        refused = await agent.call_tool("secret", {})
+        assert refused.structured_content["rule"] == "tools.desk.tools"
+        assert refused.structured_content["missing"] == [
+            {"kind": "listing", "source": "[tools] of the constitution"}
+        ]
+        assert refused.structured_content["next"] is None
+    assert desks.behind.seen == []
+
+
+@ERAS
+async def test_a_list_shows_what_may_be_called_now_and_says_for_how_long(desks, mode):
+    async with desks.agent_at(mode=mode) as agent:
+        listed = await agent.list_tools()
+        assert names(listed) == ["look"]
+        assert listed.ttl_ms == 0
+        desks.operator()
+        listed = await agent.list_tools(cache_mode="refresh")
+        assert names(listed) == ["look", "change", "change_slow", "change_long", "wipe"]
+        assert listed.ttl_ms == (3_600_000 if mode == "auto" else 0)
+
+
+async def test_annotated_a_list_shows_everything_with_what_it_needs(make_desks):
+    desks = make_desks("annotate")
+    async with desks.agent_at() as agent:
+        listed = await agent.list_tools()
+        said = {tool.name: tool.description for tool in listed.tools}
+        assert names(listed) == ["look", "change", "change_slow", "change_long", "wipe"]
+        assert said["look"] == "LOOK"
+        needs = "[needs operator; vmstate_request_escalation asks for it] CHANGE"
+        assert said["change"] == needs
+        assert said["wipe"].startswith("[needs operator, and an approval of each call;")
+
+
+async def test_vmstates_own_tools_are_listed_and_none_of_them_decides(desks):
+    async with desks.agent_at() as agent:
+        own = {t.name for t in (await agent.list_tools()).tools if t.name.startswith("vmstate_")}
+    assert own == {
+        f"vmstate_{name}"
+        for name in (
+            "status",
+            "why",
+            "request_escalation",
+            "check_request",
+            "activate",
+            "renew",
+            "release",
+            "get_receipt",
+        )
+    }
+
+
+@ERAS
+async def test_a_client_is_told_when_a_lease_starts_and_when_it_ends(desks, mode):
+    send, heard = anyio.create_memory_object_stream(100)
+
+    async def hear(message):
+        if type(message).__name__ == "ToolListChangedNotification":
+            await send.send(message)
+
+    async with desks.agent_at(mode=mode, watching=True, message_handler=hear) as agent:
+        await agent.list_tools()
+        if mode == "auto":
+            async with agent.listen(tools_list_changed=True) as events:
+                desks.operator()
+                with anyio.fail_after(5):
+                    await anext(aiter(events))
+                    desks.wait(hours=1)
+                    await anext(aiter(events))
+        else:
+            desks.operator()
+            with anyio.fail_after(5):
+                await heard.receive()
+                desks.wait(hours=1)
+                await heard.receive()
+    send.close()
+    heard.close()
+
+
+@ERAS
+async def test_a_running_call_is_stopped_when_its_lease_ends(desks, mode):
+    desks.operator()
+    async with desks.agent_at(mode=mode, watching=True) as agent:
+        answers = []
+
+        async def call():
+            answers.append(await agent.call_tool("change_slow", {}))
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(call)
+                await desks.behind.running.wait()
+                desks.wait(hours=1)
+        assert answers[0].is_error
+        assert answers[0].structured_content["missing"][0] == {
+            "kind": "profile",
+            "source": "the authority that ended while the call ran",
+        }
+    assert desks.behind.cancelled == 1
+    denial = desks.receipts("auth_failure")[-1]
+    began = desks.receipts("tool_call")[-1]
+    assert denial.unmet[0].code == "call_stopped"
+    assert denial.unmet[0].message == (
+        f"stopped: change_slow, it began under receipt {began.seq}, needs authority to its end"
+    )
+
+
+async def test_a_call_whose_rule_lets_it_finish_finishes(desks):
+    desks.operator()
+    async with desks.agent_at(watching=True) as agent:
+        answers = []
+
+        async def call():
+            answers.append(await agent.call_tool("change_long", {}))
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(call)
+                await desks.behind.running.wait()
+                desks.wait(hours=1)
+                await anyio.sleep(0.06)  # three looks of the watch, which must leave it alone
+                desks.behind.go_on.set()
+    assert not answers[0].is_error
+
+
+async def test_a_revocation_stops_a_running_call(desks):
+    lease = desks.operator()
+    async with desks.agent_at(watching=True) as agent:
+        answers = []
+
+        async def call():
+            answers.append(await agent.call_tool("change_slow", {}))
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(call)
+                await desks.behind.running.wait()
+                receipt = desks.vm.revoke("carol", lease, key=PrivateKey.derive("carol"))
+                assert receipt.granted
+    assert answers[0].is_error
+
+
+async def test_each_call_of_a_tool_may_need_a_signature_for_exactly_that_call(desks):
+    desks.operator()
+    async with desks.agent_at() as agent:
+        pending = (await agent.call_tool("wipe", {"disk": "a"})).structured_content
+        assert pending["status"] == "pending"
+        assert pending["missing"] == [{"kind": "approval", "source": "one of approvers"}]
+        assert pending["next"] == {"tool": "wipe", "arguments": {"disk": "a"}}
+        request = desks.desk.find(pending["request"])
+        assert request.facts["arguments"] == '{"disk":"a"}'
+        desks.sign(request)
+        other = await agent.call_tool("wipe", {"disk": "b"})
+        assert other.structured_content["status"] == "pending"
+        assert not (await agent.call_tool("wipe", {"disk": "a"})).is_error
+        again = (await agent.call_tool("wipe", {"disk": "a"})).structured_content
+        assert again["status"] == "pending"
+        assert again["request"] != pending["request"]
+    assert desks.behind.seen == [("wipe", {"disk": "a"})]
+
+
+@ERAS
+async def test_resources_and_prompts_are_gated_like_tools(desks, mode):
+    async with desks.agent_at(mode=mode) as agent:
+        listed = await agent.list_resources()
+        assert [one.uri for one in listed.resources] == ["note:///open/a"]
+        templates = (await agent.list_resource_templates()).resource_templates
+        assert [one.uri_template for one in templates] == ["note:///open/{name}"]
+        assert (await agent.read_resource("note:///open/a")).contents[0].text == "written"
+        for uri in ("note:///b", "other:///c", "note:///open/../b"):
+            with pytest.raises(MCPError) as caught:
+                await agent.read_resource(uri)
+            assert caught.value.error.code == -32050
+            assert caught.value.error.data["profile_now"] == "observer"
+        assert (await agent.list_prompts()).prompts == []
+        with pytest.raises(MCPError, match="needs operator"):
+            await agent.get_prompt("hello")
+        desks.operator()
+        assert (await agent.get_prompt("hello")).messages == []
+    assert desks.behind.seen == [("note:///open/a", None), ("hello", None)]
+
+
+async def test_a_hundred_calls_at_once_lose_nothing_and_keep_their_order(desks):
+    desks.operator()
+    async with desks.agent_at() as agent:
+        answers = {}
+
+        async def call(number):
+            answers[number] = await agent.call_tool("change", {"number": number})
+
+        async with anyio.create_task_group() as group:
+            for number in range(100):
+                group.start_soon(call, number)
+    assert [arguments["number"] for _, arguments in desks.behind.seen] == list(range(100))
+    assert not any(answer.is_error for answer in answers.values())
+    receipts = [answers[number].meta["vmstate"]["receipt"] for number in range(100)]
+    assert receipts == sorted(receipts)
+    assert len(desks.receipts("tool_call")) == 100

@@ -1,0 +1,111 @@
+"""`gate`, `mcp`, `hook`: the doors of agents."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vmstate.errors import InputError
+from vmstate.interfaces.cli.settings import Command, Settings, principal_option, required
+
+if TYPE_CHECKING:
+    from vmstate.authority import Authority
+    from vmstate.interfaces.mcp.upstream import Address, Child
+
+REMEDY = "the MCP SDK is not installed: pip install 'vmstate[mcp]'"
+
+
+def _guarding(settings: Settings) -> "Authority":
+    """The ledger, if what it says may guard something real (law 14)."""
+    _require_sdk()
+    authority = settings.authority()
+    if authority.is_drill:
+        what = "its authority is for drills, and a gate guards something real"
+        raise InputError(f"{settings.ledger} is a drill's ledger: {what}")
+    authority.ledger.require_key()
+    return authority
+
+
+def _require_sdk() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("mcp") is None:
+        raise InputError(REMEDY)
+
+
+@click.command(cls=Command, context_settings={"ignore_unknown_options": False})
+@principal_option("Who calls, over stdio.  [env: VMSTATE_PRINCIPAL]")
+@click.option("--server", help="Its table under [tools]; by default the only one there is.")
+@click.option("--listen", metavar="HOST:PORT", help="Serve over HTTP, each caller by its token.")
+@click.option("--url", help="Stand in front of a server at an address instead of a command.")
+@click.option("--token-env", metavar="NAME", help="The variable with that server's bearer token.")
+@click.option("--pass-env", "passed", multiple=True, metavar="NAME", help="Hand on to the command.")
+@click.option(
+    "--requests",
+    type=click.Path(path_type=Path),
+    help="The folder where requests wait for approvers.  [default: <ledger>.requests]",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def gate(
+    settings: Settings,
+    who: str | None,
+    server: str | None,
+    listen: str | None,
+    url: str | None,
+    token_env: str | None,
+    passed: tuple[str, ...],
+    requests: Path | None,
+    command: tuple[str, ...],
+) -> None:
+    """Stand in front of an MCP server: `vmstate gate --as AGENT -- COMMAND…`.
+
+    What may be called is what [tools.<server>] of the constitution gives the profile that is held
+    at that moment; everything else is denied. The server's credentials stay here: a command gets
+    the variables named with --pass-env, an address the token in --token-env.
+    """
+    authority = _guarding(settings)
+    target = _target(command, url, token_env, passed)
+    name = _server_of(authority, server)
+    if listen is None:
+        who = required(who, "--as")
+        authority.standing(who)  # somebody unknown is told so at once, not call by call
+    from vmstate.interfaces.mcp.run import run_gate
+
+    folder = requests or _requests(settings)
+    run_gate(authority, name, target, folder, principal=who, listen=listen)
+
+
+def _target(
+    command: tuple[str, ...], url: str | None, token_env: str | None, passed: tuple[str, ...]
+) -> "Child | Address":
+    import os
+
+    from vmstate.interfaces.mcp.upstream import Address, Child
+
+    if (url is None) == (not command):
+        raise click.UsageError("Name the server: either '-- COMMAND…' or '--url URL'.")
+    if url is None:
+        return Child(command, passed)
+    token = None
+    if token_env is not None:
+        token = os.environ.get(token_env)
+        if token is None:
+            raise InputError(f"{token_env} is not set: it has to hold the server's token")
+    return Address(url, token)
+
+
+def _server_of(authority: "Authority", named: str | None) -> str:
+    servers = authority.constitution.document.tools
+    known = ", ".join(servers) or "none"
+    if named is None and len(servers) == 1:
+        return next(iter(servers))
+    if named is None:
+        raise click.UsageError(f"Missing option '--server': there are {known}.")
+    if named not in servers:
+        raise InputError(f"{named} is no server under [tools]: there are {known}")
+    return named
+
+
+def _requests(settings: Settings) -> Path:
+    return settings.ledger.with_name(f"{settings.ledger.name}.requests")

@@ -1,0 +1,98 @@
+"""Where agents connect: standard input and output, or HTTP with a bearer token for each of them.
+
+Over stdio the command line says who calls. Over HTTP the token does: `[principals.<name>]` holds
+its digest, so the constitution names who may come in and holds no secret. A token for nobody is
+answered 401 before anything of the protocol is read.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import uvicorn
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.lowlevel import NotificationOptions, Server
+from mcp.server.stdio import stdio_server
+from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import AnyHttpUrl
+
+from vmstate.door import Door
+from vmstate.errors import InputError
+
+STOP_SECONDS = 5  # in which connections may end by themselves when a server is told to stop
+BODY_BYTES = 4_194_304  # of one message
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def caller_by_token() -> str:
+    """Whose token came with the request under way."""
+    token = get_access_token()
+    if token is None or token.subject is None:
+        raise RuntimeError("a request came in without a token")
+    return token.subject
+
+
+class Tokens:
+    """Bearer tokens, known by their digests alone."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """Who presents `token`; None for nobody. It is compared as its digest, and kept nowhere."""
+        digest = f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
+        name = self._names().get(digest)
+        if name is None:
+            return None
+        return AccessToken(token=digest, client_id=name, subject=name, scopes=[])
+
+    def _names(self) -> Mapping[str, str]:
+        principals = self._door.constitution.document.principals
+        return {one.token: name for name, one in principals.items() if one.token is not None}
+
+
+async def serve_stdio(server: Server[Any], options: NotificationOptions) -> None:
+    """Serve one agent until its end of the pipe is closed."""
+    async with stdio_server() as (incoming, outgoing):
+        await server.run(incoming, outgoing, server.create_initialization_options(options))
+
+
+async def serve_http(server: Server[Any], door: Door, listen: str) -> None:
+    """Serve agents at `listen` (`HOST:PORT`) under `/mcp`, until told to stop.
+
+    Raises:
+        InputError: no address, no tokens, or an address that can't be listened at.
+    """
+    host, port = read_address(listen)
+    if not any(one.token for one in door.constitution.document.principals.values()):
+        raise InputError('nobody has a token: add `token = "sha256:…"` under [principals]')
+    url = AnyHttpUrl(f"http://{listen}")
+    app = server.streamable_http_app(
+        host=host,
+        max_request_body_size=BODY_BYTES,
+        transport_security=None if host in LOOPBACK else TransportSecuritySettings(),
+        auth=AuthSettings(issuer_url=url, resource_server_url=None),
+        token_verifier=Tokens(door),
+    )
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="critical",
+        access_log=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    try:
+        await uvicorn.Server(config).serve()
+    except SystemExit as error:
+        raise InputError(f"{listen} can't be listened at") from error
+
+
+def read_address(listen: str) -> tuple[str, int]:
+    """`HOST:PORT`, of which the host may be left out; raises InputError."""
+    host, _, port = listen.rpartition(":")
+    if not port.isascii() or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 -- ports end there
+        raise InputError(f"{listen!r} is no address to listen at, write '127.0.0.1:8765'")
+    return host.strip("[]") or "127.0.0.1", int(port)

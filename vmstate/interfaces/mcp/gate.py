@@ -1,0 +1,426 @@
+"""The gate: any MCP server, and in front of it the constitution.
+
+A call is decided when it is made, from the deadlines, whatever was listed before. Lists show what
+may be called now, or everything with what it needs (`visibility`), and say for how long they hold.
+A call that runs when its authority ends is stopped, unless its rule lets it finish.
+
+    agent ── tools/call ─→ gate ─→ Warden: decide, write the receipt ─→ Upstream ─→ server
+                            └──────── every 20 ms: has anything been written, is a deadline past?
+"""
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import mcp_types as types
+from mcp import MCPError
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import NotificationOptions, Server
+from pydantic import BaseModel
+
+from vmstate.constitution.tools import Kind, ToolRule
+from vmstate.door import Door
+from vmstate.errors import LedgerError, UnknownPrincipal, VmstateError
+from vmstate.interfaces.mcp.audience import Audience
+from vmstate.interfaces.mcp.desk import Desk
+from vmstate.interfaces.mcp.own import OWN, Caller, OwnTool
+from vmstate.interfaces.mcp.refusal import Refusal
+from vmstate.interfaces.mcp.upstream import Upstream, UpstreamGone, own_meta
+from vmstate.interfaces.mcp.warden import PREFIX, Judgement, Warden
+
+log = logging.getLogger("vmstate")
+
+LOOK_EVERY = 0.02  # seconds; how late an end that somebody else wrote may be noticed
+FLUSH_EVERY = 1.0  # seconds between looks for counts that are due
+THREADS = 8  # that decide and flush at one time; a commit waits for the disk, not for a processor
+FORBIDDEN = -32050  # the JSON-RPC code of a refusal where a result can't say it
+META = "vmstate"  # the key of `_meta` under which a result says by what it was allowed
+OWN_OF = {PREFIX + tool.name: tool for tool in OWN}
+GUIDE = (
+    "Behind a vmstate gate: what you may call depends on the profile that you hold now, and a "
+    "profile is a lease that ends by itself. When a call is refused, its result says what is "
+    f"missing and what to call next. {PREFIX}status shows where you stand; release what you no "
+    "longer need."
+)
+
+Who = Callable[[], str]
+Context = ServerRequestContext[Any, Any]
+_Result = TypeVar("_Result")
+_Item = TypeVar("_Item", types.Tool, types.Resource, types.ResourceTemplate, types.Prompt)
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A call under way, which the end of its authority stops."""
+
+    principal: str
+    kind: Kind
+    name: str
+    scope: anyio.CancelScope
+
+
+@dataclass(slots=True)
+class Gate:
+    """One server behind the constitution, for everybody whom `who` names."""
+
+    door: Door
+    warden: Warden
+    upstream: Upstream
+    desk: Desk
+    who: Who
+    _audiences: dict[str, Audience] = field(default_factory=dict)
+    _held: dict[str, str] = field(default_factory=dict)
+    _queues: dict[str, anyio.Lock] = field(default_factory=dict)
+    _running: set[_Running] = field(default_factory=set)
+    _version: int | None = None
+    _next_end: float = 0.0
+    _limiter: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(THREADS))
+
+    def server(self) -> Server[Any]:
+        """What agents connect to; it has what the server behind has, and vmstate's own tools."""
+        has = self.upstream.capabilities
+        handlers: dict[str, Any] = {
+            "on_list_tools": self.list_tools,
+            "on_call_tool": self.call_tool,
+            "on_subscriptions_listen": self.listen,
+        }
+        if has.resources is not None:
+            handlers |= {
+                "on_list_resources": self.list_resources,
+                "on_list_resource_templates": self.list_templates,
+                "on_read_resource": self.read_resource,
+            }
+        if has.prompts is not None:
+            handlers |= {"on_list_prompts": self.list_prompts, "on_get_prompt": self.get_prompt}
+        name = f"vmstate-gate/{self.warden.server}"
+        return Server(
+            name, version=version("vmstate"), instructions=self._instructions(), **handlers
+        )
+
+    def options(self) -> NotificationOptions:
+        """What clients of the handshake era are told of."""
+        return NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
+
+    # ---- what agents ask --------------------------------------------------------------------
+
+    async def call_tool(
+        self, context: Context, params: types.CallToolRequestParams
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        principal = self._meet(context)
+        if (own := OWN_OF.get(params.name)) is not None:
+            return await self._call_own(principal, own, params.arguments)
+        try:
+            judged = await self._judge(principal, "tool", params.name, params.arguments)
+            if judged.refusal is not None:
+                return refused(judged.refusal)
+            progress = None
+            if context.meta and "progress_token" in context.meta:
+                progress = context.session.report_progress
+            ask = partial(self.upstream.call_tool, params, progress)
+            done = await self._guarded(principal, "tool", params.name, judged, ask)
+        except VmstateError as error:
+            return failed(error)
+        if isinstance(done, Refusal):
+            return refused(done)
+        meta = own_meta(done.meta) or {}
+        return done.model_copy(update={"meta": {**meta, META: _by(judged)}})
+
+    async def read_resource(
+        self, context: Context, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult | types.InputRequiredResult:
+        principal = self._meet(context)
+        ask = partial(self.upstream.read_resource, params)
+        return await self._ask_of(principal, "resource", params.uri, None, ask)
+
+    async def get_prompt(
+        self, context: Context, params: types.GetPromptRequestParams
+    ) -> types.GetPromptResult | types.InputRequiredResult:
+        principal = self._meet(context)
+        ask = partial(self.upstream.get_prompt, params)
+        return await self._ask_of(principal, "prompt", params.name, params.arguments, ask)
+
+    async def list_tools(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
+        principal = self._meet(context)
+        cursor = params.cursor if params is not None else None
+        own = [] if cursor is not None else [own_tool(name, tool) for name, tool in OWN_OF.items()]
+        try:
+            listed = await self.upstream.list_tools(cursor)
+        except UpstreamGone:
+            return types.ListToolsResult(tools=own)  # vmstate's own go on without the server
+        shown = self._shown(principal, "tool", [(tool.name, tool) for tool in listed.tools])
+        tools = [tool for tool in shown if tool.name not in OWN_OF]
+        return types.ListToolsResult(
+            tools=[*tools, *own], next_cursor=listed.next_cursor, **self._holds(principal)
+        )
+
+    async def list_resources(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        principal = self._meet(context)
+        cursor = params.cursor if params is not None else None
+        listed = await self._listed(self.upstream.list_resources(cursor))
+        shown = self._shown(principal, "resource", [(r.uri, r) for r in listed.resources])
+        holds = self._holds(principal)
+        return types.ListResourcesResult(resources=shown, next_cursor=listed.next_cursor, **holds)
+
+    async def list_templates(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        principal = self._meet(context)
+        cursor = params.cursor if params is not None else None
+        listed = await self._listed(self.upstream.list_templates(cursor))
+        # A template is decided by what stands before its first variable.
+        pairs = [(t.uri_template.partition("{")[0], t) for t in listed.resource_templates]
+        shown = self._shown(principal, "resource", pairs)
+        holds = self._holds(principal)
+        return types.ListResourceTemplatesResult(
+            resource_templates=shown, next_cursor=listed.next_cursor, **holds
+        )
+
+    async def list_prompts(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListPromptsResult:
+        principal = self._meet(context)
+        cursor = params.cursor if params is not None else None
+        listed = await self._listed(self.upstream.list_prompts(cursor))
+        shown = self._shown(principal, "prompt", [(p.name, p) for p in listed.prompts])
+        holds = self._holds(principal)
+        return types.ListPromptsResult(prompts=shown, next_cursor=listed.next_cursor, **holds)
+
+    async def listen(
+        self, context: Context, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        principal = self._meet(context)
+        return await self._audiences[principal].listen(context, params)
+
+    # ---- what goes on meanwhile -------------------------------------------------------------
+
+    async def upstream_changed(self, kind: str) -> None:
+        """The server behind says that a list of its has changed."""
+        for audience in tuple(self._audiences.values()):
+            await audience.tell(kind)
+
+    async def watch(self) -> None:
+        """Notice each start and end of authority: tell who is concerned, stop what is over.
+
+        Everything here that reads runs in one thread, because a ledger's version is a thread's own.
+        """
+        flushed = anyio.current_time()
+        while True:
+            try:
+                await self._tell(self._look())
+                self._stop_what_is_over()
+                if anyio.current_time() - flushed >= FLUSH_EVERY:
+                    flushed = anyio.current_time()
+                    await self._in_thread(self.warden.flush)
+            except LedgerError as error:
+                # Nobody can say what is held: what runs is stopped, and the gate lives.
+                log.warning("the gate can't use its ledger: %s", error)
+                for running in self._running:
+                    running.scope.cancel()
+            left = self._next_end - anyio.current_time()
+            await anyio.sleep(left if 0 < left < LOOK_EVERY else LOOK_EVERY)
+
+    # ---- inside -----------------------------------------------------------------------------
+
+    def _instructions(self) -> str:
+        behind = self.upstream.client.instructions
+        return GUIDE if behind is None else f"{GUIDE}\n\nThe server behind it says:\n{behind}"
+
+    def _meet(self, context: Context) -> str:
+        """Who calls, remembered as somebody to be told of changes."""
+        principal = self.who()
+        if principal not in self._audiences:
+            self._audiences[principal] = Audience()
+            self._held[principal] = self._standing(principal)[0]
+        self._audiences[principal].meet(context)
+        return principal
+
+    def _standing(self, principal: str) -> tuple[str, float | None]:
+        """The profile held now, and for how many seconds at most; None at the baseline."""
+        try:
+            standing = self.door.standing(principal)
+        except UnknownPrincipal:
+            return self.door.constitution.baseline, None
+        left = [standing.left(lease).total_seconds() for lease in standing.leases]
+        return standing.profile, min(left, default=None)
+
+    def _look(self) -> list[str]:
+        """Whose profile has changed since the last look.
+
+        A lease begins with something written; that it has ended is asked of the clock each time.
+        """
+        seen, baseline = self.door.version(), self.door.constitution.baseline
+        written = seen != self._version
+        self._version = seen
+        changed = []
+        if written:
+            self._next_end = math.inf
+        for principal, before in tuple(self._held.items()):
+            if not written and (before == baseline or self.door.may(principal, before)):
+                continue
+            profile, left = self._standing(principal)
+            if left is not None:
+                self._next_end = min(self._next_end, anyio.current_time() + left)
+            if profile != before:
+                self._held[principal] = profile
+                changed.append(principal)
+        return changed
+
+    async def _tell(self, principals: Iterable[str]) -> None:
+        has = self.upstream.capabilities
+        for principal in principals:
+            audience = self._audiences[principal]
+            await audience.tell("tools")
+            if has.resources is not None:
+                await audience.tell("resources")
+            if has.prompts is not None:
+                await audience.tell("prompts")
+
+    def _stop_what_is_over(self) -> None:
+        for running in self._running:
+            if not self.warden.may_call(running.principal, running.kind, running.name)[0]:
+                running.scope.cancel()
+
+    async def _judge(
+        self, principal: str, kind: Kind, name: str, arguments: Mapping[str, Any] | None
+    ) -> Judgement:
+        """One decision at a time for each principal, in the order in which they asked."""
+        queue = self._queues.setdefault(principal, anyio.Lock())
+        async with queue:
+            return await self._in_thread(
+                partial(self.warden.judge, principal, kind, name, arguments)
+            )
+
+    async def _guarded(
+        self,
+        principal: str,
+        kind: Kind,
+        name: str,
+        judged: Judgement,
+        ask: Callable[[], Awaitable[_Result]],
+    ) -> _Result | Refusal:
+        """What the server answers, or why it was stopped from answering."""
+        running = _Running(principal, kind, name, anyio.CancelScope())
+        if judged.rule is None or judged.rule.on_end == "cancel":
+            self._running.add(running)
+        try:
+            with running.scope:
+                return await ask()
+        finally:
+            self._running.discard(running)
+        return await self._in_thread(partial(self.warden.cut, principal, kind, name, judged))
+
+    async def _ask_of(
+        self,
+        principal: str,
+        kind: Kind,
+        name: str,
+        arguments: Mapping[str, Any] | None,
+        ask: Callable[[], Awaitable[_Result]],
+    ) -> _Result:
+        """A resource or prompt: a refusal is an error here, because these have no error results."""
+        try:
+            judged = await self._judge(principal, kind, name, arguments)
+            if judged.refusal is not None:
+                raise _forbidden(judged.refusal)
+            done = await self._guarded(principal, kind, name, judged, ask)
+        except VmstateError as error:
+            raise MCPError(types.INTERNAL_ERROR, str(error)) from error
+        if isinstance(done, Refusal):
+            raise _forbidden(done)
+        return done
+
+    async def _call_own(
+        self, principal: str, tool: OwnTool, arguments: Mapping[str, Any] | None
+    ) -> types.CallToolResult:
+        caller = Caller(self.door, self.desk, principal, PREFIX, self.warden.proven)
+        try:
+            answer = await self._in_thread(partial(tool.call, caller, arguments))
+        except VmstateError as error:
+            return failed(error)
+        await self._tell(self._look())
+        return own_result(answer)
+
+    async def _listed(self, listing: Awaitable[_Result]) -> _Result:
+        try:
+            return await listing
+        except VmstateError as error:
+            raise MCPError(types.INTERNAL_ERROR, str(error)) from error
+
+    def _shown(self, principal: str, kind: Kind, items: Iterable[tuple[str, _Item]]) -> list[_Item]:
+        """What of a server's list is shown: what may be called, and the rest as the law says."""
+        server = self.door.constitution.document.tools.get(self.warden.server)
+        shown = []
+        for name, item in items:
+            may, rule = self.warden.may_call(principal, kind, name)
+            if rule is None or server is None or not name.isprintable():
+                continue  # what is not listed can never be called, whatever the profile
+            if may and not rule.each_call:
+                shown.append(item)
+            elif may or server.visibility == "annotate":
+                shown.append(item.model_copy(update={"description": _annotated(item, rule)}))
+        return shown
+
+    def _holds(self, principal: str) -> dict[str, Any]:
+        """For how long a list holds: until the first lease ends; at the baseline not at all."""
+        left = self._standing(principal)[1]
+        ttl_ms = 0 if left is None else max(0, int(left * 1_000))
+        return {"ttl_ms": ttl_ms, "cache_scope": "private"}
+
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
+        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+def refused(refusal: Refusal) -> types.CallToolResult:
+    """A refusal as the result of a tool: a model reads results, and may not see errors."""
+    text = types.TextContent(type="text", text=refusal.sentence)
+    return types.CallToolResult(content=[text], structured_content=refusal.body(), is_error=True)
+
+
+def _forbidden(refusal: Refusal) -> MCPError:
+    return MCPError(FORBIDDEN, refusal.sentence, refusal.body())
+
+
+def failed(error: VmstateError) -> types.CallToolResult:
+    """Something that could not be decided or done, as the result of a tool."""
+    text = types.TextContent(type="text", text=str(error))
+    body = {"error": type(error).__name__, "message": str(error)}
+    return types.CallToolResult(content=[text], structured_content=body, is_error=True)
+
+
+def own_result(answer: BaseModel) -> types.CallToolResult:
+    """What a tool of vmstate's own gives."""
+    body = answer.model_dump(mode="json")
+    text = types.TextContent(type="text", text=answer.model_dump_json(exclude_none=True))
+    denied = body.get("status") == "denied"
+    return types.CallToolResult(content=[text], structured_content=body, is_error=denied)
+
+
+def own_tool(name: str, tool: OwnTool) -> types.Tool:
+    """How a tool of vmstate's own is listed."""
+    return types.Tool(
+        name=name,
+        description=tool.description,
+        input_schema=tool.takes.model_json_schema(),
+        output_schema=tool.gives.model_json_schema(),
+        annotations=types.ToolAnnotations(read_only_hint=tool.reads, open_world_hint=False),
+    )
+
+
+def _annotated(item: _Item, rule: ToolRule) -> str:
+    each = ", and an approval of each call" if rule.each_call else ""
+    needs = f"[needs {rule.profile}{each}; {PREFIX}request_escalation asks for it]"
+    return f"{needs} {item.description or ''}".rstrip()
+
+
+def _by(judged: Judgement) -> dict[str, Any]:
+    return {"lease": judged.lease, "receipt": judged.receipt, "salt": judged.salt}

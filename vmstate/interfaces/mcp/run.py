@@ -1,0 +1,82 @@
+"""Puts a gate or a server together, runs it, and leaves nothing uncounted behind."""
+
+import signal
+from pathlib import Path
+
+import anyio
+
+from vmstate.door import Door
+from vmstate.errors import VmstateError
+from vmstate.interfaces.mcp.desk import Desk
+from vmstate.interfaces.mcp.front import caller_by_token, serve_http, serve_stdio
+from vmstate.interfaces.mcp.gate import Gate
+from vmstate.interfaces.mcp.upstream import Address, Child, connect
+from vmstate.interfaces.mcp.warden import Warden
+
+
+def run_gate(
+    door: Door,
+    server: str,
+    target: Child | Address,
+    requests: Path,
+    *,
+    principal: str | None,
+    listen: str | None,
+) -> None:
+    """Run until the agent leaves, or until SIGTERM; what was counted is written at the end.
+
+    With `listen` the callers are known by their tokens, else there is one, `principal`.
+    """
+    desk = Desk(requests)
+    warden = Warden(door, server, desk, "host" if listen is None else "token")
+    try:
+        anyio.run(_run_gate, door, warden, target, desk, principal, listen)
+    except BaseExceptionGroup as group:
+        raise _reason(group) from group
+    finally:
+        warden.flush(everything=True)
+
+
+def _reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong, of all that ended because something did."""
+    ours = group.subgroup(VmstateError) or group
+    first: BaseException = ours
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first
+
+
+async def _run_gate(
+    door: Door,
+    warden: Warden,
+    target: Child | Address,
+    desk: Desk,
+    principal: str | None,
+    listen: str | None,
+) -> None:
+    gates: list[Gate] = []
+
+    async def changed(kind: str) -> None:
+        for gate in gates:
+            await gate.upstream_changed(kind)
+
+    def who() -> str:
+        return caller_by_token() if principal is None or listen is not None else principal
+
+    async with connect(target, changed) as upstream, anyio.create_task_group() as group:
+        gate = Gate(door, warden, upstream, desk, who)
+        gates.append(gate)
+        group.start_soon(gate.watch)
+        group.start_soon(_stop_on_signal, group.cancel_scope)
+        if listen is None:
+            await serve_stdio(gate.server(), gate.options())
+        else:
+            await serve_http(gate.server(), door, listen)
+        group.cancel_scope.cancel()
+
+
+async def _stop_on_signal(scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+            return

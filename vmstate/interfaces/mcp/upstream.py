@@ -1,0 +1,278 @@
+"""The server behind the gate: a command of ours, or an address, with credentials that stay here.
+
+The child gets the environment that the SDK thinks safe and the variables that the gate is told to
+pass on, no others. On Linux it is killed with the gate, whatever kills the gate; elsewhere it sees
+the end of its input. A child that dies is an error of every call, at once, and never a hang.
+"""
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio
+import httpx2
+import mcp_types as types
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.client import Transport
+from mcp.client.session import ClientSession, IncomingMessage
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import SubscriptionLost
+from mcp.shared.dispatcher import ProgressFnT
+from mcp.shared.subscriptions import PromptsListChanged, ResourcesListChanged, ToolsListChanged
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import TypeAdapter, ValidationError
+
+from vmstate.errors import InputError, VmstateError
+
+START_SECONDS = 30.0  # in which a server has to say who it is
+ANSWER_SECONDS = 300.0  # in which a server at an address has to say something
+RESERVED = "io.modelcontextprotocol/"  # keys of `_meta` that belong to one connection
+
+# The child asks the kernel to be killed with its parent, and looks whether it is too late for that.
+_TIED = (
+    "import ctypes,os,sys\n"
+    "ctypes.CDLL(None).prctl(1, 9)\n"
+    "if os.getppid() != int(sys.argv[1]): sys.exit(1)\n"
+    "os.execvp(sys.argv[2], sys.argv[2:])\n"
+)
+
+_CALLED: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
+    types.CallToolResult | types.InputRequiredResult
+)
+_READ: TypeAdapter[types.ReadResourceResult | types.InputRequiredResult] = TypeAdapter(
+    types.ReadResourceResult | types.InputRequiredResult
+)
+_PROMPTED: TypeAdapter[types.GetPromptResult | types.InputRequiredResult] = TypeAdapter(
+    types.GetPromptResult | types.InputRequiredResult
+)
+
+_Result = TypeVar("_Result")
+Changed = Callable[[str], Awaitable[None]]
+
+GONE = "the server behind the gate has ended or can't be reached"
+
+
+class UpstreamGone(VmstateError):  # noqa: N818 -- reads as what happened
+    """The server behind the gate has ended, or can't be reached."""
+
+
+@dataclass(slots=True)
+class Upstream:
+    """A connection to the server; `gone` is set once a child has ended, for good."""
+
+    client: Client
+    is_child: bool
+    gone: anyio.Event = field(default_factory=anyio.Event)
+
+    @property
+    def capabilities(self) -> types.ServerCapabilities:
+        return self.client.server_capabilities
+
+    @property
+    def session(self) -> ClientSession:
+        return self.client.session
+
+    async def call_tool(
+        self, params: types.CallToolRequestParams, progress: ProgressFnT | None
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        # Not `session.call_tool`: that checks the result against the tool's schema, which the
+        # agent's own client does, and lists all tools for it.
+        asked = params.model_copy(update={"meta": own_meta(params.meta), "task": None})
+        request = types.CallToolRequest(params=asked)
+        return await self._ask(
+            lambda: self.session.send_request(request, _CALLED, progress_callback=progress)
+        )
+
+    async def read_resource(
+        self, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult | types.InputRequiredResult:
+        asked = params.model_copy(update={"meta": own_meta(params.meta)})
+        request = types.ReadResourceRequest(params=asked)
+        return await self._ask(lambda: self.session.send_request(request, _READ))
+
+    async def get_prompt(
+        self, params: types.GetPromptRequestParams
+    ) -> types.GetPromptResult | types.InputRequiredResult:
+        asked = params.model_copy(update={"meta": own_meta(params.meta)})
+        request = types.GetPromptRequest(params=asked)
+        return await self._ask(lambda: self.session.send_request(request, _PROMPTED))
+
+    async def list_tools(self, cursor: str | None) -> types.ListToolsResult:
+        return await self._ask(lambda: self.session.list_tools(params=_page(cursor)))
+
+    async def list_resources(self, cursor: str | None) -> types.ListResourcesResult:
+        return await self._ask(lambda: self.session.list_resources(params=_page(cursor)))
+
+    async def list_templates(self, cursor: str | None) -> types.ListResourceTemplatesResult:
+        return await self._ask(lambda: self.session.list_resource_templates(params=_page(cursor)))
+
+    async def list_prompts(self, cursor: str | None) -> types.ListPromptsResult:
+        return await self._ask(lambda: self.session.list_prompts(params=_page(cursor)))
+
+    async def _ask(self, ask: Callable[[], Awaitable[_Result]]) -> _Result:
+        """What the server answers; UpstreamGone if it can't, or answers what is no answer."""
+        if self.gone.is_set():
+            raise UpstreamGone(GONE)
+        try:
+            return await ask()
+        except (
+            anyio.ClosedResourceError,
+            anyio.BrokenResourceError,
+            httpx2.TransportError,
+        ) as error:
+            self._lose()
+            raise UpstreamGone(GONE) from error
+        except MCPError as error:
+            if error.error.code != types.CONNECTION_CLOSED:
+                raise
+            self._lose()
+            raise UpstreamGone(GONE) from error
+        except ValidationError as error:
+            faults = error.error_count()
+            what = f"the server behind the gate answered what is no answer: {faults} faults"
+            raise UpstreamGone(what) from error
+
+    def _lose(self) -> None:
+        if self.is_child:
+            self.gone.set()  # an address may answer again, a child that ended does not
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A command to run; `passed` names variables of our environment that it gets."""
+
+    command: tuple[str, ...]
+    passed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server that is reached over HTTP; the token is the gate's, and no agent sees it."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+
+
+@asynccontextmanager
+async def connect(target: Child | Address, changed: Changed) -> AsyncIterator[Upstream]:
+    """Start or reach the server and shake hands, in the newest era that it speaks.
+
+    `changed` is called with `tools`, `resources` or `prompts` when the server says that its list
+    of them has changed.
+
+    Raises:
+        InputError: it can't be started, or is no MCP server.
+    """
+
+    async def heard(message: IncomingMessage) -> None:
+        kind = _CHANGES.get(type(message))
+        if kind is not None:
+            await changed(kind)
+
+    # Lines that are no messages are dropped by the SDK, which logs them whole: not here.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
+    started = False
+    try:
+        with anyio.CancelScope() as whole:
+            async with anyio.create_task_group() as group, AsyncExitStack() as stack:
+                group.start_soon(_give_up, whole, lambda: started)
+                transport = await _transport(target, stack)
+                client = Client(transport, cache=None, message_handler=heard)
+                await stack.enter_async_context(client)
+                started = True
+                if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
+                    group.start_soon(_listen, client, changed)
+                try:
+                    yield Upstream(client, is_child=isinstance(target, Child))
+                finally:
+                    group.cancel_scope.cancel()
+    except (OSError, MCPError, httpx2.HTTPError, ExceptionGroup) as error:
+        if started:
+            raise
+        what = f"{_named(target)} is no MCP server that answers: {_innermost(error)}"
+        raise InputError(what) from error
+    if not started:
+        seconds = int(START_SECONDS)
+        raise InputError(f"{_named(target)} is no MCP server: nothing came in {seconds} s")
+
+
+async def _give_up(whole: anyio.CancelScope, started: Callable[[], bool]) -> None:
+    await anyio.sleep(START_SECONDS)
+    if not started():
+        whole.cancel()
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _listen(client: Client, changed: Changed) -> None:
+    """Hear of changed lists where the era has them on a stream of their own."""
+    with suppress(MCPError, SubscriptionLost, anyio.ClosedResourceError, TimeoutError):
+        async with client.listen(
+            tools_list_changed=True, prompts_list_changed=True, resources_list_changed=True
+        ) as events:
+            async for event in events:
+                await changed(_EVENTS.get(type(event), "tools"))
+
+
+async def _transport(target: Child | Address, stack: AsyncExitStack) -> Transport:
+    if isinstance(target, Address):
+        headers = {} if target.token is None else {"Authorization": f"Bearer {target.token}"}
+        timeout = httpx2.Timeout(START_SECONDS, read=ANSWER_SECONDS)
+        client = httpx2.AsyncClient(headers=headers, timeout=timeout)
+        http = await stack.enter_async_context(client)
+        return streamable_http_client(target.url, http_client=http)
+    missing = [name for name in target.passed if name not in os.environ]
+    if missing:
+        raise InputError(f"{missing[0]} is not set: it can't be passed on")
+    command = target.command
+    if shutil.which(command[0]) is None:
+        raise InputError(f"{command[0]} is no command that can be run")
+    if sys.platform == "linux":
+        command = (sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command)
+    return stdio_client(
+        StdioServerParameters(
+            command=command[0],
+            args=list(command[1:]),
+            env={name: os.environ[name] for name in target.passed},
+        )
+    )
+
+
+def _named(target: Child | Address) -> str:
+    return target.url if isinstance(target, Address) else target.command[0]
+
+
+def _page(cursor: str | None) -> types.PaginatedRequestParams | None:
+    return None if cursor is None else types.PaginatedRequestParams(cursor=cursor)
+
+
+def own_meta(meta: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What one side said beside its message, without what belongs to its connection with us."""
+    kept = {
+        key: value
+        for key, value in (meta or {}).items()
+        if not key.startswith(RESERVED) and key not in {"progressToken", "progress_token"}
+    }
+    return kept or None
+
+
+_CHANGES = {
+    types.ToolListChangedNotification: "tools",
+    types.ResourceListChangedNotification: "resources",
+    types.PromptListChangedNotification: "prompts",
+}
+_EVENTS = {
+    ToolsListChanged: "tools",
+    ResourcesListChanged: "resources",
+    PromptsListChanged: "prompts",
+}

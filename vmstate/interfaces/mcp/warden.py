@@ -1,0 +1,351 @@
+"""Decides each call of one server's tools, and puts it on record.
+
+Law 2: what needs a lease has its receipt before it is done. What everybody may do, and refusals
+that repeat what a receipt has said, are counted and written together, so that neither a busy agent
+nor a stubborn one grows the ledger without bound. Killed in between, a gate loses the count of at
+most `FOLD_FOR` of calls that everybody may make, and nothing else.
+
+The digest of a call's arguments is `sha256:` over 32 hexadecimal digits of salt, a line break, and
+the arguments as JSON with sorted keys and no spaces. Its salt goes back to the caller alone.
+"""
+
+import hashlib
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from vmstate.canonical import REASON_BYTES, Json, check_text, digest, format_at
+from vmstate.constitution.tools import Kind, ToolRule
+from vmstate.constitution.unmet import Unmet
+from vmstate.decisions.command import TOOL_CALL, Call, Escalate, Proven, Tally, make_command
+from vmstate.decisions.statements import prepare_call
+from vmstate.door import Door
+from vmstate.errors import InputError
+from vmstate.interfaces.mcp.desk import Desk
+from vmstate.interfaces.mcp.refusal import Refusal, name_missing, next_rung
+from vmstate.signing import Request, new_nonce
+
+FOLD_FOR = 10.0  # seconds for which calls that everybody may make are counted before a receipt
+FOLD_CALLS = 1_000  # and how many
+REPEAT_FOR = 60.0  # seconds in which a refusal that repeats another is only counted
+OWN_REFUSALS = 20  # receipts of refusals that one principal can cause in that time
+ARGUMENT_BYTES = 1_048_576  # of one call; what is more belongs into a file
+SINGLES = 1_000  # calls that wait for an approval of their own; the oldest would be asked anew
+NAME_SHOWN = 200  # characters of a name that has no form, as it is shown
+PREFIX = "vmstate_"  # of vmstate's own tools beside those of the server behind the gate
+MANY = "*"  # names of refused calls beyond those that have receipts of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What becomes of a call; `receipt` is None where it is counted with others."""
+
+    allowed: bool
+    rule: ToolRule | None
+    receipt: int | None
+    lease: str | None
+    salt: str
+    refusal: Refusal | None = None
+
+
+@dataclass(slots=True)
+class _Fold:
+    """Calls counted and not yet on record. `began` is on the monotonic clock, `since` the wall."""
+
+    began: float
+    since: str
+    count: int = 0
+    digest: bytes = b""
+    receipt: int | None = None
+
+    def add(self, arguments: str) -> None:
+        self.count += 1
+        self.digest = hashlib.sha256(self.digest + arguments.encode()).digest()
+
+    @property
+    def spelled(self) -> str:
+        return f"sha256:{self.digest.hex()}"
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """How many receipts of refusals somebody has caused since `began`."""
+
+    began: float
+    caused: int = 0
+
+
+_Key = tuple[str, Kind, str, bool]  # principal, kind, name, refused
+
+
+@dataclass(slots=True)
+class Warden:
+    """`proven` is how it is known who calls; safe to use from several threads."""
+
+    door: Door
+    server: str
+    desk: Desk
+    proven: Proven = "host"
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _folds: dict[_Key, _Fold] = field(default_factory=dict)
+    _singles: dict[tuple[str, Kind, str, str], Request] = field(default_factory=dict)
+    _buckets: dict[str, _Bucket] = field(default_factory=dict)
+
+    def judge(
+        self, principal: str, kind: Kind, name: str, arguments: Mapping[str, Any] | None
+    ) -> Judgement:
+        """Decide one call and put it on record, now or with others.
+
+        Raises:
+            LedgerUnavailable: nothing could be decided, so nothing may be done.
+        """
+        salt = secrets.token_hex(16)
+        text = _spell(arguments)
+        shown, claims = _form(self.server, name, text)
+        salted = digest(f"{salt}\n{text}".encode())
+        if not claims:
+            found = self._table_rule(kind, name)
+            baseline = self.door.constitution.baseline
+            free = found is not None and _is_free(found[1], baseline)
+            if found is not None and free and self.door.may(principal, baseline):
+                # Counted by pattern: names below one could be as many as an agent likes.
+                self._fold((principal, kind, found[0], False), salted)
+                return Judgement(True, found[1], None, None, salt)
+        asked = {"principal": principal, "server": self.server, "kind": kind, "name": shown}
+        asked["proven"] = self.proven
+        command = make_command(Call, {**asked, "arguments": salted, "claims": claims})
+        found = None if claims else self._table_rule(kind, name)
+        if found is not None and found[1].each_call:
+            return self._judge_single(command, text)
+        return self._decide(command, salt)
+
+    def _judge_single(self, command: Call, text: str) -> Judgement:
+        """A call that needs its own approval: the same call finds the request that it made."""
+        key = (command.principal, command.kind, command.name, text)
+        with self._lock:
+            request = self._singles.get(key)
+        if request is None:
+            nonce = new_nonce()
+            command = command.model_copy(update=_as_shown(text, nonce))
+            origin = self.door.origin
+            request = prepare_call(self.door.constitution, origin, command, nonce=nonce)
+            with self._lock:
+                while len(self._singles) >= SINGLES:
+                    self._singles.pop(next(iter(self._singles)))
+                self._singles[key] = request
+        backed = {"request": request, "approvals": self.desk.approvals(request)}
+        shown = _as_shown(text, request.nonce)
+        judged = self._decide(command.model_copy(update={**shown, **backed}), request.nonce)
+        if judged.allowed:
+            with self._lock:
+                self._singles.pop(key, None)
+            self.desk.take(request)
+        elif judged.refusal is not None and judged.refusal.only_approval:
+            self.desk.lay(request)
+            again: dict[str, Json] = {"tool": command.name, "arguments": json.loads(text)}
+            refusal = replace(judged.refusal, request=request.id, next=again)
+            return replace(judged, refusal=refusal)
+        return judged
+
+    def may_call(self, principal: str, kind: Kind, name: str) -> tuple[bool, ToolRule | None]:
+        """Whether a list may show `name` as callable now, and the rule; writes nothing."""
+        found = self._table_rule(kind, name)
+        if found is None:
+            return False, None
+        return self.door.may(principal, found[1].profile), found[1]
+
+    def cut(self, principal: str, kind: Kind, name: str, judged: Judgement) -> Refusal:
+        """Put on record that a call was stopped, because the authority it began under has ended."""
+        asked = {"principal": principal, "server": self.server, "kind": kind, "name": name}
+        asked["proven"] = self.proven
+        began = "" if judged.receipt is None else f", it began under receipt {judged.receipt}"
+        path = f"tools.{self.server}"
+        remedy = "ask for the authority again, then call again"
+        over = Unmet(path, "call_stopped", "authority to its end", f"{name}{began}", remedy)
+        salted = digest(judged.salt.encode())
+        command = make_command(Call, {**asked, "arguments": salted, "claims": (over,)})
+        receipt = self.door.submit(command)
+        refused = self._refused(command, receipt.unmet, receipt.seq, judged.salt).refusal
+        assert refused is not None
+        return refused
+
+    def flush(self, *, everything: bool = False) -> None:
+        """Write what has been counted for long enough, or all of it.
+
+        Raises:
+            LedgerUnavailable: what could not be written is counted on.
+        """
+        now = time.monotonic()
+        with self._lock:
+            due = [
+                key for key, fold in self._folds.items() if everything or _is_due(key, fold, now)
+            ]
+        for key in due:
+            with self._lock:
+                fold = self._folds.pop(key, None)
+            if fold is not None and fold.count:
+                self._write(key, fold)
+
+    # ---- inside -----------------------------------------------------------------------------
+
+    def _table_rule(self, kind: Kind, name: str) -> tuple[str, ToolRule] | None:
+        server = self.door.constitution.document.tools.get(self.server)
+        return None if server is None else server.rule_for(kind, name)
+
+    def _decide(self, command: Call, salt: str) -> Judgement:
+        """Write the receipt of a call; of a refusal only where it is news."""
+        key: _Key = (command.principal, command.kind, command.name, True)
+        promising = not command.claims and self.may_call(*key[:3])[0]
+        explanation = None if promising else self.door.why(command)
+        if explanation is not None and not explanation.granted:
+            earlier = self._repeated(key, command.arguments)
+            if earlier is not None:
+                unmet = explanation.unmet
+                return self._refused(command, unmet, earlier.receipt, salt)
+        receipt = self.door.submit(command)
+        if not receipt.granted:
+            self._remember(key, receipt.seq)
+            return self._refused(command, receipt.unmet, receipt.seq, salt)
+        self._forget(key)
+        found = self._table_rule(command.kind, command.name)
+        return Judgement(
+            True, None if found is None else found[1], receipt.seq, receipt.lease, salt
+        )
+
+    def _refused(
+        self, command: Call, unmet: tuple[Unmet, ...], receipt: int | None, salt: str
+    ) -> Judgement:
+        out = next((one for one in unmet if one.code == "tool_out_of_reach"), None)
+        # The way up is that of an escalation, whatever it would come to.
+        to = out.required if out is not None else self.door.constitution.baseline
+        asked = {"principal": command.principal, "to": to, "trigger": TOOL_CALL}
+        way = self.door.why(make_command(Escalate, asked))
+        refusal = Refusal(
+            rule=unmet[0].rule,
+            profile_now=way.held,
+            profile_needed=out.required if out is not None else None,
+            missing=name_missing(unmet, self.door.constitution.document, prefix=PREFIX),
+            next=next_rung(way.route, PREFIX) if out is not None else None,
+            receipt=receipt,
+        )
+        return Judgement(False, None, receipt, None, salt, refusal)
+
+    def _fold(self, key: _Key, arguments: str) -> None:
+        with self._lock:
+            if key not in self._folds:
+                self._folds[key] = self._begun()
+            self._folds[key].add(arguments)
+
+    def _repeated(self, key: _Key, arguments: str) -> _Fold | None:
+        """Count a refusal that is no news, and say with which receipt it is told."""
+        principal = key[0]
+        with self._lock:
+            fold = self._folds.get(key)
+            if fold is None and self._spent(principal):
+                key = (principal, key[1], MANY, True)
+                fold = self._folds.setdefault(key, self._begun())
+            if fold is not None:
+                fold.add(arguments)
+            return fold
+
+    def _remember(self, key: _Key, receipt: int) -> None:
+        with self._lock:
+            fold = self._folds.setdefault(key, self._begun())
+            fold.receipt = fold.receipt or receipt
+            self._spent(key[0])
+            self._buckets[key[0]].caused += 1
+
+    def _forget(self, key: _Key) -> None:
+        """What was refused is allowed now: the next refusal of it will be news."""
+        with self._lock:
+            fold = self._folds.pop(key, None)
+        if fold is not None and fold.count:
+            self._write(key, fold)
+
+    def _write(self, key: _Key, fold: _Fold) -> None:
+        try:
+            self.door.submit(_tally(self.server, key, fold))
+        except BaseException:
+            with self._lock:
+                self._put_back(key, fold)
+            raise
+
+    def _spent(self, principal: str) -> bool:
+        """Whether somebody has caused as many receipts of refusals as one may."""
+        now = time.monotonic()
+        bucket = self._buckets.get(principal)
+        if bucket is None or now - bucket.began >= REPEAT_FOR:
+            bucket = self._buckets[principal] = _Bucket(now)
+        return bucket.caused >= OWN_REFUSALS
+
+    def _begun(self) -> _Fold:
+        return _Fold(time.monotonic(), format_at(self.door.now()))
+
+    def _put_back(self, key: _Key, fold: _Fold) -> None:
+        """Count on with what could not be written; what came meanwhile follows it."""
+        later = self._folds.get(key)
+        if later is not None:
+            fold.count += later.count
+            fold.add(later.spelled)
+            fold.count -= 1
+        self._folds[key] = fold
+
+
+def _as_shown(text: str, nonce: str) -> dict[str, str]:
+    """What approvers of one call read of its arguments: all of them, or their digest."""
+    salted = digest(f"{nonce}\n{text}".encode())
+    fits = len(text) <= REASON_BYTES and text.isprintable()
+    return {"arguments": salted, "shown": text if fits else ""}
+
+
+def _is_free(rule: ToolRule, baseline: str) -> bool:
+    """Whether everybody may call it, so that calls can go on record together."""
+    return rule.profile == baseline and not rule.each_call
+
+
+def _is_due(key: _Key, fold: _Fold, now: float) -> bool:
+    refused = key[3]
+    return now - fold.began >= (REPEAT_FOR if refused else FOLD_FOR) or fold.count >= FOLD_CALLS
+
+
+def _tally(server: str, key: _Key, fold: _Fold) -> Tally:
+    principal, kind, name, refused = key
+    return make_command(
+        Tally,
+        {
+            "principal": principal,
+            "server": server,
+            "kind": kind,
+            "name": name,
+            "arguments": fold.spelled,
+            "count": fold.count,
+            "since": fold.since,
+            "refused": refused,
+        },
+    )
+
+
+def _spell(arguments: Mapping[str, Any] | None) -> str:
+    """The one spelling of a call's arguments that their digest is of."""
+    return json.dumps(arguments or {}, sort_keys=True, separators=(",", ":"))
+
+
+def _form(server: str, name: str, arguments: str) -> tuple[str, tuple[Unmet, ...]]:
+    """The name as a receipt can show it, and what is wrong with the form of the call."""
+    claims = []
+    shown = name
+    try:
+        check_text(name, what="the name", most_bytes=NAME_SHOWN)
+    except InputError:
+        shown = name[:NAME_SHOWN].encode("unicode_escape").decode()[:NAME_SHOWN]
+        needed, remedy = f"a name of one line, up to {NAME_SHOWN} bytes", "name it as it is listed"
+        claims.append(Unmet(f"tools.{server}", "tool_malformed", needed, shown, remedy))
+    if len(arguments) > ARGUMENT_BYTES:
+        needed = f"at most {ARGUMENT_BYTES:,} bytes of arguments"
+        given = f"{shown} with {len(arguments):,} bytes of arguments"
+        claims.append(Unmet(f"tools.{server}", "tool_malformed", needed, given, "send less"))
+    return shown, tuple(claims)
