@@ -232,6 +232,8 @@ def _read(validate: Callable[[Json], _Read], data: bytes, what: str) -> _Read:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "it"
         said = first["msg"].removeprefix("Value error, ")
+        if first["type"].startswith("union_tag"):
+            said = "its kind is none that is signed"
         raise InputError(f"this is not {what}: {where}: {said}") from error
 
 

@@ -260,3 +260,42 @@ def test_a_key_that_the_constitution_writes_in_another_way_is_told_so_before_it_
         "error: id_carol signs as ssh-ed25519, and the constitution writes this key of carol as "
         f'ed25519: sign with a file of that kind, or write key = "{line}" there\n'
     )
+
+
+def test_no_private_key_passphrase_or_token_is_shown_or_kept_anywhere_else(folder):
+    folder.write("pass", "correct horse\n")
+    prepare(folder, OPENSSL_KEY)
+    shell(folder, "ssh-keygen -q -t ed25519 -N '' -f id_dave")
+    lines = [
+        "vmstate keys new erin",
+        "vmstate keys new frank --passphrase-file pass --json",
+        "vmstate keys token bot",
+        "vmstate keys token agent:1 --json",
+        "vmstate keys show carol.pem",
+        "vmstate keys show id_dave",
+        "vmstate keys show frank.key --passphrase-file pass",
+        "vmstate keys list --json",
+        "vmstate sign request.json --key carol.pem -o approval.json",
+        "vmstate sign request.json --key id_dave --as dave",
+        "vmstate sign request.json --key frank.key --passphrase-file pass --as frank",
+        "vmstate sign request.json --key bot.token",
+        "vmstate sign request.json --signature carol.pem",
+        "vmstate keys show bot.token",
+        "vmstate escalate guardian --request erin.key",
+        "vmstate escalate guardian --request request.json --approval bot.token",
+        "vmstate escalate guardian --request request.json --approval approval.json",
+        "vmstate revoke lease-3 --as carol --key carol.pem --reason enough",
+    ]
+    seen = "".join(done.out + done.err for done in map(folder.run, lines))
+    assert "lease-2 ended by sovereign_revoke" in seen
+    files = ("carol.pem", "erin.key", "frank.key", "id_dave", "bot.token", "agent-1.token")
+    secrets = {"correct horse"}
+    for name in files:
+        secrets |= {
+            line for line in (folder.path / name).read_text().splitlines() if line[0] != "-"
+        }
+    holders = {*files, "pass"}
+    for path in folder.path.iterdir():
+        kept = path.read_bytes().decode("latin-1")
+        assert path.name in holders or not any(secret in kept for secret in secrets), path.name
+    assert not any(secret in seen for secret in secrets)

@@ -13,9 +13,11 @@ from vmstate.signing import (
     Order,
     Request,
     approve,
+    assemble,
     attest,
     read_request,
     read_signed,
+    read_statement,
     sign,
 )
 
@@ -283,3 +285,38 @@ def test_a_statement_cannot_be_changed_once_it_is_made(made):
 def test_a_time_that_is_not_utc_is_signed_in_utc():
     later = approve(REQUEST, GIL, KEY, expires_at=NOON + timedelta(hours=1))
     assert later.statement.expires_at == "2026-01-01T13:00:00.000000Z"
+
+
+# ---- signed elsewhere -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SIGNED)
+def test_a_statement_is_read_from_exactly_the_bytes_that_were_signed(kind):
+    signed = SIGNED[kind]
+    data = signed.statement.bytes()
+    assert read_statement(data) == signed.statement
+    assert assemble(read_statement(data), KEY.public, KEY.sign(data)) == signed
+    for other in (data + b"\n", b" " + data, json.dumps(signed.statement.body()).encode()):
+        assert refusal(read_statement, other) == (
+            "this is not a statement (vmstate sign --statement-only): keys in their order, "
+            "no space and no line's end; a signature is over exactly these bytes"
+        )
+
+
+def test_a_signature_that_is_not_the_keys_over_the_statement_is_not_put_beside_it():
+    statement = APPROVED.statement
+    for signature in (b"", bytes(64), OTHER.sign(statement.bytes()), KEY.sign(b"another")):
+        with pytest.raises(InputError) as caught:
+            assemble(statement, KEY.public, signature)
+        assert str(caught.value) == (
+            f"this is not a signature over the statement by the key of {GIL}, needs one by "
+            f"{KEY.public.fingerprint} (ed25519) over exactly its bytes"
+        )
+
+
+def test_what_is_of_no_kind_that_is_signed_is_no_statement():
+    what = "this is not a statement (vmstate sign --statement-only)"
+    for body in ({}, REQUEST.body(), {**APPROVED.statement.body(), "kind": "blessing"}):
+        assert (
+            refusal(read_statement, spelled(body)) == f"{what}: it: its kind is none that is signed"
+        )

@@ -12,7 +12,6 @@ from pydantic import Field
 from vmstate import canonical
 from vmstate.constitution.fields import (
     Account,
-    Digest,
     Duration,
     Exact,
     Key,
@@ -20,6 +19,7 @@ from vmstate.constitution.fields import (
     Name,
     Pattern,
     Table,
+    TokenDigest,
     Word,
     Words,
 )
@@ -205,7 +205,7 @@ class Principal(Table):
 
     key: Key | None = None
     account: Account | None = None
-    token: Digest | None = None
+    token: TokenDigest | None = None
     controller: Name | None = None
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from vmstate import canonical
 from vmstate.errors import InputError
-from vmstate.keys import PublicKey
+from vmstate.keys import PublicKey, check_token_digest
 
 
 def _from_text(read: Callable[[str], Any], kind: type) -> BeforeValidator:
@@ -79,7 +79,7 @@ Name = Annotated[str, _checked(canonical.check_name)]
 Pattern = Annotated[str, _checked(_check_pattern)]
 Line = Annotated[str, _checked(_check_line)]
 Account = Annotated[str, _checked(_check_account)]
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+TokenDigest = Annotated[str, _checked(check_token_digest)]
 Words = Annotated[tuple[Word, ...], Field(strict=False, min_length=1)]
 
 

@@ -7,13 +7,16 @@ A digest without salt is enough: nobody can guess 256 bits, so there is nothing 
 """
 
 import hashlib
+import re
 import secrets
 from pathlib import Path
 
+from vmstate.errors import InputError
 from vmstate.keys.files import write_secret
 
 PREFIX = "vmt_"  # people, and programs that look for leaked secrets, know one by it
 TOKEN_BYTES = 32
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def new_token() -> str:
@@ -24,6 +27,19 @@ def new_token() -> str:
 def token_digest(token: str) -> str:
     """What the constitution holds instead of the token."""
     return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
+
+
+def check_token_digest(text: str) -> str:
+    """Return `text` if it is what `token_digest` makes.
+
+    Raises:
+        InputError: it is not. What it is stays unsaid: it may be the token, by mistake.
+    """
+    if not _DIGEST.fullmatch(text):
+        raise InputError(
+            "this is not a token's digest, write the line that `vmstate keys token` prints"
+        )
+    return text
 
 
 def save_token(token: str, path: Path) -> None:

@@ -116,9 +116,10 @@ def list_keys(settings: Settings) -> None:
         listed: list[Json] = [*bodies]
         emit({"ok": True, "principals": listed})
         return
-    columns = ("name", "kind", "fingerprint", "account", "controller")
+    columns = ("name", "kind", "fingerprint", "account", "token", "controller")
     rows = [[str(body[column] or "") for column in columns] for body in bodies]
-    table(("NAME", "KEY", "FINGERPRINT", "ACCOUNT", "CONTROLLER"), rows)
+    header = ("NAME", "KEY", "FINGERPRINT", "ACCOUNT", "TOKEN", "CONTROLLER")
+    table(header, rows, hidden=frozenset({"TOKEN"}))  # a digest, which nobody compares by eye
 
 
 def _body(name: str, principal: "Principal") -> dict[str, Json]:
@@ -128,7 +129,8 @@ def _body(name: str, principal: "Principal") -> dict[str, Json]:
         "kind": None if key is None else key.kind,
         "key": None if key is None else str(key),
         "fingerprint": None if key is None else key.fingerprint,
-        "account": getattr(principal, "account", None),
+        "account": principal.account,
+        "token": principal.token,
         "controller": principal.controller,
     }
 

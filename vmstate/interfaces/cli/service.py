@@ -9,7 +9,12 @@ import click
 
 from vmstate.canonical import encode
 from vmstate.errors import InputError
-from vmstate.interfaces.cli.options import read_prepared, read_statements
+from vmstate.interfaces.cli.options import (
+    passphrase_option,
+    read_prepared,
+    read_signer,
+    read_statements,
+)
 from vmstate.interfaces.cli.output import answer, say, spell_time
 from vmstate.interfaces.cli.settings import Command, Settings, principal_option, required
 from vmstate.interfaces.cli.statements import write_or_print
@@ -63,7 +68,8 @@ def _show(settings: Settings, receipt: "Receipt") -> None:
 @click.command(cls=Command)
 @click.option("--clock", "clock", is_flag=True, help="The clock is right, although it reads early.")
 @principal_option("Who asks for it.  [env: VMSTATE_PRINCIPAL]")
-@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their private key.")
+@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their key file.")
+@passphrase_option
 @click.option("--reason", help="Why; the approver signs it too.")
 @click.option("--request", "request_file", type=click.Path(path_type=Path))
 @click.option("--approval", "approvals", type=click.Path(path_type=Path), multiple=True)
@@ -73,6 +79,7 @@ def recover(
     settings: Settings,
     who: str | None,
     key_file: Path | None,
+    passphrase_file: Path | None,
     reason: str | None,
     request_file: Path | None,
     approvals: tuple[Path, ...],
@@ -85,8 +92,6 @@ def recover(
     First without --request, which prepares it; then have it signed (vmstate sign), and hand both
     in with your own key: whoever says that a clock is right has to be known for certain.
     """
-    from vmstate.keys import PrivateKey
-
     if not clock:
         raise click.UsageError("Missing option '--clock': say what is to be recovered.")
     authority = settings.authority()
@@ -101,6 +106,6 @@ def recover(
         request=prepared,
         approvals=read_statements(approvals),
         reason=prepared.reason if reason is None else reason,
-        key=None if key_file is None else PrivateKey.load(key_file),
+        key=None if key_file is None else read_signer(key_file, passphrase_file),
     )
     answer(receipt, settings, "the clock is taken as right from here on")
