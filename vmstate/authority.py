@@ -29,11 +29,13 @@ from vmstate.decisions.statements import budgets_of, statement_ids
 from vmstate.door import ANCHOR, Door
 from vmstate.errors import InputError, LedgerMismatch, LedgerUnavailable, UnknownPrincipal
 from vmstate.leases.lease import Certain, Lease, Overdue
+from vmstate.leases.lock import Lock
 from vmstate.leases.standing import Standing
 from vmstate.ledger.checkpoint import Checkpoint
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due, Scope, Snapshot
 from vmstate.ledger.store import BUSY_MS, Ledger
+from vmstate.ledger.sweep import end_covered
 from vmstate.ledger.transaction import DrillMark, Transaction
 
 log = logging.getLogger("vmstate")
@@ -149,13 +151,18 @@ class Authority(Door):
     # ---- asking -----------------------------------------------------------------------------
 
     def submit(self, command: Command) -> Receipt:
+        swept = 0
+
         def work(transaction: Transaction) -> tuple[Receipt, ...]:
+            nonlocal swept
             self._write_under(transaction)
             now = self.clock.read()
             stepped = self._say_first(transaction, now, SETTLE)
             decision = self._decide(transaction, command, now)
             written = [transaction.append(entry, now) for entry in decision.entries]
             written = [*stepped, *written]
+            if decision.answer.lock is not None:
+                swept = end_covered(transaction, self._law.decider.law, decision.answer, now)
             if not isinstance(command, DrillMode) or command.on:
                 return tuple(written)
             # The end of a drill ends everything in it, in the same transaction.
@@ -164,6 +171,7 @@ class Authority(Door):
 
         receipts = self.ledger.transact(work)
         self._announce(sorted(receipts, key=lambda receipt: receipt.seq))
+        self._announce_swept(receipts[-1].seq, swept)
         return receipts[-1]
 
     # ---- giving back ------------------------------------------------------------------------
@@ -214,6 +222,12 @@ class Authority(Door):
             return law.includes(held, what)
         act = law.document.acts.get(what)
         return act is not None and law.includes(held, act.profile)
+
+    def locks(self) -> tuple[Lock, ...]:
+        with self.ledger.read() as snapshot:
+            self._follow(snapshot)
+            now = self.clock.read()
+            return tuple(one for one in snapshot.locks() if one.stands(now))
 
     def standing(self, principal: str) -> Standing:
         canonical.check_name(principal)
@@ -380,7 +394,7 @@ class Authority(Door):
         return command.model_copy(update={"arguments": arguments, "proofs": proofs})
 
     def _held(self, principal: str) -> str:
-        """The profile that `principal` holds now; "", which is above nothing, for strangers.
+        """The profile that `principal` holds now; "", above nothing, for who is unknown or locked.
 
         What is kept is a profile with the time over which it is certain, and only until anything
         is written anywhere; both hands of the clock are asked each time.
@@ -396,9 +410,13 @@ class Authority(Door):
         law = self._law
         if not law.people.knows(principal):
             return ""
+        baseline = law.constitution.baseline
         with self.ledger.read() as snapshot:
-            stack = snapshot.stack(principal, law.constitution.baseline)
+            stack, locks = snapshot.stack(principal, baseline), snapshot.locks()
         now = self.clock.read()  # after what it is compared with: reading may have had to wait
+        covers = (one for one in locks if law.decider.law.covers(one, principal, baseline))
+        if any(one.stands(now) for one in covers):
+            return ""  # not kept: it may be over any time
         if (certain := stack.certain(now)) is not None:
             kept.held[principal] = certain
         return stack.profile(now)
@@ -406,6 +424,12 @@ class Authority(Door):
     def _standing(self, snapshot: Snapshot, principal: str, now: Moment) -> Standing:
         stack = snapshot.stack(principal, self.constitution.baseline)
         return Standing(principal, stack.profile(now), stack.standing(now), now, stack.watermark)
+
+    def _announce_swept(self, after: int, count: int) -> None:
+        """Announce what one decision ended of many, read again: it may be too much to keep."""
+        if self._listeners and count:
+            with self.ledger.read() as snapshot:
+                self._announce(snapshot.receipts(after=after, limit=count))
 
     def _announce(self, receipts: Iterable[Receipt]) -> None:
         for receipt in receipts:

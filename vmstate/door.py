@@ -18,9 +18,11 @@ from vmstate.decisions.command import (
     Debit,
     DrillMode,
     Escalate,
+    LiftLock,
     Recover,
     Release,
     Renew,
+    SetLock,
     make_command,
 )
 from vmstate.decisions.route import Explanation
@@ -28,6 +30,7 @@ from vmstate.decisions.statements import prepare_recovery, prepare_request, sign
 from vmstate.errors import InputError
 from vmstate.keys import Signer
 from vmstate.leases.lease import Lease
+from vmstate.leases.lock import Lock
 from vmstate.leases.standing import Standing
 from vmstate.ledger.receipt import Receipt
 from vmstate.signing import Request, Signed
@@ -90,6 +93,10 @@ class Door(ABC):
     @abstractmethod
     def status(self) -> tuple[Standing, ...]:
         """Everybody who stands above the baseline now, in the order of their oldest lease."""
+
+    @abstractmethod
+    def locks(self) -> tuple[Lock, ...]:
+        """The locks that stand now, in the order in which they were set."""
 
     @abstractmethod
     def why(self, command: Command) -> Explanation:
@@ -190,6 +197,43 @@ class Door(ABC):
         The digest is that of the checkpoint's unsigned body, which anybody can work out again.
         """
         return self.act(principal, ANCHOR, reason=reason)
+
+    def lock(
+        self,
+        actor: str,
+        *,
+        principal: str | None = None,
+        profile: str | None = None,
+        ttl: timedelta | None = None,
+        reason: str = "",
+        key: Signer | None = None,
+        nonce: str | None = None,
+    ) -> Receipt:
+        """End at once what one person, a profile and those above it, or everybody holds; as
+        `actor`, proven by `key` or by how the door knows its caller.
+
+        With neither `principal` nor `profile` it is on everybody. What it covers is refused for
+        `ttl`, or until it is lifted; what it ended stays ended. Raises InputError for both.
+        """
+        if principal is not None and profile is not None:
+            raise InputError("a lock is on a principal or on a profile: set two")
+        scope = "all" if principal is profile else "profile" if principal is None else "principal"
+        asked = {"principal": actor, "scope": scope, "name": principal or profile or ""}
+        command = make_command(SetLock, {**asked, "ttl": ttl, "reason": reason})
+        return self.submit(self.ordered(command, key, nonce=nonce))
+
+    def unlock(
+        self,
+        actor: str,
+        lock: str,
+        *,
+        reason: str = "",
+        key: Signer | None = None,
+        nonce: str | None = None,
+    ) -> Receipt:
+        """Lift the lock with this id, as `actor`, proven likewise. It restores nothing."""
+        command = make_command(LiftLock, {"principal": actor, "lock": lock, "reason": reason})
+        return self.submit(self.ordered(command, key, nonce=nonce))
 
     def create_budget(
         self, principal: str, budget: str, *, name: str, allocated: int, unit: str

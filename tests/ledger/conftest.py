@@ -238,6 +238,17 @@ def insider(copy):
     return found_after
 
 
+@pytest.fixture
+def rewritten():
+    """Rewrites the bundle in a folder as an insider would, and says what an audit finds then."""
+
+    def found_after(folder, attack):
+        rewrite(folder, attack)
+        return audit_bundle(folder / "bundle").findings
+
+    return found_after
+
+
 def link(all_said):
     """Number and chain the receipts; `then` in one is what the insider does after that."""
     scrolls, granted, bodies = {}, {}, []

@@ -62,7 +62,7 @@ def written(noon, **fields):
 
 
 def test_every_type_occurs_in_the_history_that_these_tests_read(bodies):
-    elsewhere = {"drill_mode", "drill_pack", "treasury_denial", "tool_call"}
+    elsewhere = {"drill_mode", "drill_pack", "lock", "treasury_denial", "tool_call"}
     assert {Receipt(body).type for body in bodies} == set(SCROLL_OF) - elsewhere
 
 

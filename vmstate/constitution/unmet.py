@@ -22,6 +22,7 @@ _SIGNED = {
     "own": "the {kind} by {given} does not count: they stand for the requester",
     "not_admitted": "the {kind} by {given} does not count: they are not in {required}",
     "repeated": "the {kind} by {given} counts once, they signed before",
+    "locked": "the {kind} by {given} does not count while they are locked: {required}",
     "second": "the {kind} by {given} is one too many, all facts take {required}",
 }
 _MESSAGES = {
@@ -44,6 +45,13 @@ _MESSAGES = {
     "clock_regression": "the clock reads {given}, which is before {required}",
     "unknown_lease": "{given} is no live lease of the caller",
     "not_top": "{given} is not the topmost lease, which is {required}",
+    "locked": "{given} is locked: {required}",
+    "no_locks": "the constitution has no [locks], so nobody may {given}",
+    "lock_not_admitted": "{given} is not in {required}, and may not do that",
+    "lock_on_baseline": "{given} is the baseline, which needs no lease, needs {required}",
+    "lock_for_ever": "nobody could lift a lock on {given}, needs {required}",
+    "locks_full": "there are {given} locks, at most {required} may stand",
+    "unknown_lock": "{given} is no lock that stands",
     "not_proven": "{given} is not proven to be who asks, needs {required}",
     "not_self": "{given} asks for {required}, and only oneself may be asked for",
     "renewals_spent": "renewed {given}, may be renewed {required}",

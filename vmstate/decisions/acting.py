@@ -15,7 +15,7 @@ from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.climb import denial, drill_faults
 from vmstate.decisions.command import Act, CreateBudget, Debit, DrillMode
 from vmstate.decisions.decision import DrillState, Entry, Grounds, State
-from vmstate.decisions.law import Law, standing_faults
+from vmstate.decisions.law import Law, lock_faults, standing_faults
 from vmstate.decisions.route import shortest_route
 from vmstate.errors import InputError
 from vmstate.leases.watermark import later
@@ -33,7 +33,7 @@ def act(law: Law, state: State, command: Act, now: Moment) -> Entry:
         raise InputError(f"{command.act} moves units: say which budget, and how many")
     table = law.document.acts.get(command.act)
     unmet = _reach(law, state, command.principal, command.act, now)
-    unmet = [*standing_faults(law, command), *unmet, *drill_faults(state, now)]
+    unmet = [*standing_faults(law, state, command), *unmet, *drill_faults(state, now)]
     if unmet or table is None:
         refused = denial(state, command, unmet, now)
         return replace(refused, act=command.act)
@@ -53,7 +53,7 @@ def act(law: Law, state: State, command: Act, now: Moment) -> Entry:
 def create_budget(law: Law, state: State, command: CreateBudget, now: Moment) -> Entry:
     """Allocate a budget; in a drill all of them together stay below its ceiling."""
     unmet = _reach(law, state, command.principal, ALLOCATE, now)
-    unmet = [*standing_faults(law, command), *unmet, *drill_faults(state, now)]
+    unmet = [*standing_faults(law, state, command), *unmet, *drill_faults(state, now)]
     if command.budget in state.budgets:
         remedy = "name another budget"
         rule = f'acts."{ALLOCATE}"'
@@ -78,7 +78,7 @@ def create_budget(law: Law, state: State, command: CreateBudget, now: Moment) ->
 def debit(law: Law, state: State, command: Debit, now: Moment) -> Entry:
     """Spend from a budget; more than its balance is refused before anything is written to it."""
     unmet = _reach(law, state, command.principal, DEBIT, now)
-    unmet = [*standing_faults(law, command), *unmet, *drill_faults(state, now)]
+    unmet = [*standing_faults(law, state, command), *unmet, *drill_faults(state, now)]
     budget = state.budgets.get(command.budget)
     rule, amount = f'acts."{DEBIT}"', command.amount
     if budget is None:
@@ -164,7 +164,8 @@ def _reach(law: Law, state: State, principal: str, name: str, now: Moment) -> li
     ways = ", then ".join(f"{rung.to_profile} on {rung.trigger}" for rung in route)
     remedy = f"climb first: {ways}" if ways else f"ask somebody who may be {table.profile}"
     given = f"{name} requires {table.profile}, the present profile is {held}"
-    return [Unmet(f'acts."{name}"', "act_out_of_reach", table.profile, given, remedy)]
+    locked = lock_faults(law, state, principal, table.profile)
+    return [*locked, Unmet(f'acts."{name}"', "act_out_of_reach", table.profile, given, remedy)]
 
 
 def _done(

@@ -19,7 +19,7 @@ from vmstate.decisions.climb import admitted_approvals, denial
 from vmstate.decisions.command import TOOL_CALL, Call, Tally
 from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.evidence import hear_approvals, used_ids
-from vmstate.decisions.law import Law, request_faults, standing_faults
+from vmstate.decisions.law import Law, asker_faults, lock_faults, request_faults, standing_faults
 from vmstate.decisions.route import shortest_route
 from vmstate.decisions.statements import call_facts
 from vmstate.signing import Signed
@@ -28,7 +28,7 @@ from vmstate.signing import Signed
 def call(law: Law, state: State, command: Call, now: Moment) -> Entry:
     """The receipt of a call that may go ahead now, or of its refusal."""
     found, unmet = _find(law, state, command)
-    unmet = [*standing_faults(law, command), *unmet]
+    unmet = [*standing_faults(law, state, command), *unmet]
     approvals: tuple[Signed, ...] = ()
     facts: dict[str, str] = {}
     if found is not None:
@@ -78,7 +78,7 @@ def tally(law: Law, state: State, command: Tally, now: Moment) -> Entry:
         refused = denial(state, command, [repeated], now)
         return replace(refused, trigger=TOOL_CALL, detail=detail)
     found, unmet = _find(law, state, command)
-    unmet = [*standing_faults(law, command), *unmet]
+    unmet = [*asker_faults(law, command), *unmet]
     if found is not None and (
         found[1].each_call or found[1].profile != law.document.constitution.baseline
     ):
@@ -125,7 +125,8 @@ def _reach(
     ways = ", then ".join(f"{rung.to_profile} on {rung.trigger}" for rung in route)
     remedy = f"climb first: {ways}" if ways else f"ask somebody who may be {rule.profile}"
     given = f"{command.name} requires {rule.profile}, the present profile is {held}"
-    return [Unmet(path, "tool_out_of_reach", rule.profile, given, remedy)]
+    locked = lock_faults(law, state, command.principal, rule.profile)
+    return [*locked, Unmet(path, "tool_out_of_reach", rule.profile, given, remedy)]
 
 
 def _unapproved(law: Law, command: Call, path: str) -> list[Unmet]:

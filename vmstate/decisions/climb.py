@@ -18,7 +18,7 @@ from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import Command, Escalate, Release, Renew
 from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.evidence import FactsHeard, Heard, hear_approvals, hear_facts, used_ids
-from vmstate.decisions.law import Law, request_faults, standing_faults
+from vmstate.decisions.law import Law, lock_faults, request_faults, standing_faults
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
 from vmstate.leases.watermark import Watermark, later
 from vmstate.signing import Signed
@@ -80,7 +80,7 @@ def renew(law: Law, state: State, command: Renew, now: Moment) -> Entry:
     if lease is None:
         remedy = "name a live lease of your own: vmstate status"
         unknown = Unmet(NO_RULE, "unknown_lease", "a live lease", command.lease, remedy)
-        unmet = [*standing_faults(law, command), unknown]
+        unmet = [*standing_faults(law, state, command), unknown]
         return denial(state, command, unmet, now, lease=command.lease)
     table = law.document.escalations[lease.rule]
     wanted = {"to": lease.profile, "trigger": lease.trigger}
@@ -163,7 +163,8 @@ def _hear(
     at = law.setting(state, now, command.principal)
     facts = hear_facts(command.facts, command.attestations, law.document.facts, at)
     approvals = hear_approvals(command.approvals, command.request, at)
-    unmet = [*standing_faults(law, command), *drill_faults(state, now)]
+    unmet = [*standing_faults(law, state, command), *drill_faults(state, now)]
+    unmet += lock_faults(law, state, command.principal, wanted["to"])
     if command.setup and state.drill is None:
         remedy = "climb by the rules as they are"
         unmet.append(Unmet("drill", "not_a_drill", "a drill's ledger", "set-up", remedy))

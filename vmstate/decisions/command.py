@@ -17,6 +17,7 @@ from vmstate.clock import duration_us
 from vmstate.constitution.tools import Kind
 from vmstate.constitution.unmet import Unmet
 from vmstate.errors import InputError
+from vmstate.leases.lock import Scope
 from vmstate.signing import Request, Signed
 from vmstate.treasury.budget import MOST_UNITS
 
@@ -213,6 +214,27 @@ class Tally(_OfServer):
     refused: bool = False
 
 
+class SetLock(CommandBase):
+    """End at once what `scope` covers, and refuse more, for `ttl` or until it is lifted.
+
+    `name` is the principal or the profile to lock; empty where `scope` is everybody.
+    """
+
+    verb: ClassVar[str] = "lock"
+
+    scope: Scope
+    name: Word | Literal[""] = ""
+    ttl: Ttl | None = None
+
+
+class LiftLock(CommandBase):
+    """Let what `lock` covers be asked for again; it restores nothing."""
+
+    verb: ClassVar[str] = "unlock"
+
+    lock: Word
+
+
 class CreateBudget(CommandBase):
     """Allocate a budget under an id that is free."""
 
@@ -246,7 +268,18 @@ class DrillMode(CommandBase):
 
 
 Command = (
-    Escalate | Renew | Release | Recover | Act | Call | Tally | CreateBudget | Debit | DrillMode
+    Escalate
+    | Renew
+    | Release
+    | Recover
+    | SetLock
+    | LiftLock
+    | Act
+    | Call
+    | Tally
+    | CreateBudget
+    | Debit
+    | DrillMode
 )
 _Any = TypeVar(
     "_Any",
@@ -254,6 +287,8 @@ _Any = TypeVar(
     Renew,
     Release,
     Recover,
+    SetLock,
+    LiftLock,
     Act,
     Call,
     Tally,

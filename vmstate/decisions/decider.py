@@ -30,14 +30,17 @@ from vmstate.decisions.command import (
     Debit,
     DrillMode,
     Escalate,
+    LiftLock,
     Recover,
     Release,
     Renew,
+    SetLock,
     Tally,
 )
 from vmstate.decisions.decision import Decision, Entry, Grounds, State
 from vmstate.decisions.evidence import Setting, hear_approvals, hear_order, used_ids
-from vmstate.decisions.law import Law, proof_faults, request_faults
+from vmstate.decisions.law import Law, personal_locks, proof_faults, request_faults
+from vmstate.decisions.locking import lift_lock, lock_ends, set_lock
 from vmstate.leases.lease import EXPIRED, PARENT_ENDED, Lease, Overdue
 from vmstate.signing import Signed
 
@@ -66,8 +69,8 @@ class Decider:
         return (*entries, *(expiry(o, now, via) for o in in_due_order(state.stack.overdue(now))))
 
     def opening(self, state: State, now: Moment) -> tuple[Entry, ...]:
-        """What has to be written first: about the clock, and about a drill that is over."""
-        entries = clock_entries(state, now)
+        """What has to be written first: about the clock, and locks or a drill that are over."""
+        entries = (*clock_entries(state, now), *lock_ends(state, now))
         drill = state.drill
         if drill is None or drill.until is None or drill.off or drill.is_on(now):
             return entries
@@ -175,6 +178,10 @@ def state_after(state: State, entry: Entry, now: Moment) -> State:
     drill = entry.drill or state.drill
     if drill is not None:
         stack = replace(stack, closes=drill.until)
+    locks = state.locks
+    if entry.lock is not None:
+        others = tuple(one for one in locks if one.seq != entry.lock.seq)
+        locks = (*others, entry.lock) if entry.lock.state == "locked" else others
     budgets = state.budgets
     if entry.budget is not None:
         budgets = {**budgets, entry.budget.id: entry.budget}
@@ -185,6 +192,7 @@ def state_after(state: State, entry: Entry, now: Moment) -> State:
         next_seq=state.next_seq + 1,
         drill=drill,
         budgets=budgets,
+        locks=locks,
     )
 
 
@@ -211,8 +219,10 @@ def _release(law: Law, state: State, command: Release, now: Moment) -> tuple[Ent
     lease = next((one for one in state.stack.leases if one.id == command.lease), None)
     by = table.by if table is not None and table.by is not None else ()
     groups = tuple(group for group in by if group != HOLDER)
-    admitted = command.is_proven and law.people.in_any(actor, groups)
     own = lease is not None and lease.principal == actor
+    locked = [] if own else personal_locks(law, state, actor)
+    unmet += locked
+    admitted = command.is_proven and not locked and law.people.in_any(actor, groups)
     if lease is None or not (own or admitted):
         remedy = "name a live lease of your own; to end another's, vmstate revoke with a key"
         unmet.append(Unmet("endings", "unknown_lease", "a live lease", command.lease, remedy))
@@ -262,7 +272,7 @@ def _ended(
 
 def _recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
     """Let grants go on although the clock reads earlier than the ledger, if approvals say so."""
-    unmet = proof_faults(law, command)
+    unmet = proof_faults(law, state, command)
     until = state.watermark.refuses_grants(now)
     if until is None:
         remedy = "nothing to do"
@@ -326,6 +336,8 @@ _ANSWERS: Mapping[type, _Answer] = {
     Renew: _one(renew),
     Release: _release,
     Recover: _one(_recover),
+    SetLock: _one(set_lock),
+    LiftLock: _one(lift_lock),
     Act: _one(act),
     Call: _one(call),
     Tally: _one(tally),

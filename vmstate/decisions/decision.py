@@ -8,6 +8,7 @@ from vmstate.canonical import Json
 from vmstate.clock import Moment
 from vmstate.constitution.unmet import Unmet
 from vmstate.leases.lease import Lease, LeaseStack
+from vmstate.leases.lock import Lock
 from vmstate.leases.watermark import Watermark, passed
 from vmstate.signing import Signed
 from vmstate.treasury.budget import Budget
@@ -32,7 +33,7 @@ class State:
     `record` holds the leases of everybody with the same person behind them, of profiles that have
     a cool-down or a hold cap, as far back as either can reach. `used` holds the ids of handed-in
     statements that counted before, `budgets` those that the command is about, `allocated` the sum
-    of all. `drill` is None in a live ledger.
+    of all. `drill` is None in a live ledger. `locks` are those without a recorded end.
     """
 
     principal: str
@@ -43,6 +44,7 @@ class State:
     budgets: Mapping[str, Budget] = field(default_factory=dict)
     allocated: int = 0
     drill: DrillState | None = None
+    locks: tuple[Lock, ...] = ()
 
     @property
     def watermark(self) -> Watermark:
@@ -66,9 +68,9 @@ class Entry:
     """One receipt to be: fields named as in the receipt, and what it changes beside it.
 
     `opens`, `renews` and `ends` hold the lease as it is afterwards; at most one is set. `budget`
-    is the budget as it is afterwards, `drill` the drill's mode, `watermark` what time looks like.
-    `spends` are ids of statements that count from now on as used. `scroll` is set for acts alone:
-    the constitution says where their receipts go.
+    is the budget as it is afterwards, `drill` the drill's mode, `lock` the lock, `watermark` what
+    time looks like. `spends` are ids of statements that count from now on as used. `scroll` is set
+    for acts alone: the constitution says where their receipts go.
     """
 
     type: str
@@ -103,6 +105,7 @@ class Entry:
     spends: tuple[str, ...] = ()
     budget: Budget | None = None
     drill: DrillState | None = None
+    lock: Lock | None = None
     watermark: Watermark | None = None
 
 

@@ -7,7 +7,7 @@ or a drill, gives that name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from vmstate.canonical import format_duration, parse_at
@@ -24,7 +24,10 @@ SKEW_FOR = timedelta(seconds=5)  # how far ahead of ours a sensor's clock may be
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where and when a statement would have to count, and for whom."""
+    """Where and when a statement would have to count, and for whom.
+
+    `locked` are people whose word counts for nothing, and by which lock.
+    """
 
     origin: str
     constitution: str
@@ -32,6 +35,7 @@ class Setting:
     now: Moment
     used: frozenset[str]
     principal: str
+    locked: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,8 @@ def _basic_fault(signed: Signed, kind: str, at: Setting) -> Unmet | None:
         return _fault(signed, kind, "no_key", "a key under [principals]")
     if not signed.verifies(key):
         return _fault(signed, kind, "signature", f"a signature by {key}")
+    if (lock := at.locked.get(at.people.person(signed.by))) is not None:
+        return _fault(signed, kind, "locked", lock)
     statement = signed.statement
     if statement.origin != at.origin:
         return _fault(signed, kind, "other_ledger", at.origin)
@@ -215,6 +221,7 @@ _REMEDIES = {
     "not_admitted": "have somebody sign whom the rule names",
     "repeated": "have another person sign",
     "second": "have one statement signed that holds all facts",
+    "locked": "have somebody sign who is not locked, or have the lock lifted",
 }
 
 

@@ -1,7 +1,7 @@
 """What every decision leans on: the constitution, its people, its machine, this ledger's origin."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vmstate.canonical import Json
 from vmstate.clock import Moment
@@ -13,6 +13,7 @@ from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import Command
 from vmstate.decisions.decision import State
 from vmstate.decisions.evidence import Setting
+from vmstate.leases.lock import Lock
 from vmstate.signing import Request
 
 
@@ -32,15 +33,49 @@ class Law:
     def setting(self, state: State, now: Moment, principal: str) -> Setting:
         """Where, when and for whom a signed statement would have to count."""
         digest = self.constitution.digest
-        return Setting(self.origin, digest, self.people, now, state.used, principal)
+        locked = {
+            self.people.person(lock.name): lock.words
+            for lock in state.locks
+            if lock.scope == "principal" and lock.stands(now)
+        }
+        return Setting(self.origin, digest, self.people, now, state.used, principal, locked)
+
+    def covers(self, lock: Lock, principal: str, profile: str) -> bool:
+        """Whether `lock` keeps `principal` from holding `profile`."""
+        return lock.covers(self.constitution, self.people, principal, profile)
 
     def unknown_principal(self, name: str) -> Unmet:
         remedy = "add the name to a group, or ask as somebody who is in one"
         return Unmet("groups", "unknown_principal", "a known principal", name, remedy)
 
 
-def standing_faults(law: Law, command: Command) -> list[Unmet]:
+LOCKS_TOLD = 4  # of those that cover one case; a receipt has 65,535 bytes
+
+
+def standing_faults(law: Law, state: State, command: Command) -> list[Unmet]:
     """What is wrong with who asks for themselves, whatever they ask for."""
+    baseline = law.document.constitution.baseline
+    locked = lock_faults(law, state, command.principal, baseline)
+    return [*asker_faults(law, command), *locked]
+
+
+def lock_faults(law: Law, state: State, principal: str, profile: str) -> list[Unmet]:
+    """The locks that keep `principal` from holding `profile`, or from anything at all.
+
+    What time ended is on record by then, and no longer in `state`.
+    """
+    covering = [one for one in state.locks if law.covers(one, principal, profile)]
+    return [_locked(lock, principal, profile) for lock in covering[:LOCKS_TOLD]]
+
+
+def _locked(lock: Lock, principal: str, profile: str) -> Unmet:
+    given = profile if lock.scope == "profile" else principal
+    remedy = f"have it lifted: vmstate unlock {lock.id}"
+    return Unmet("locks", "locked", lock.words, given, remedy)
+
+
+def asker_faults(law: Law, command: Command) -> list[Unmet]:
+    """`standing_faults` of what is past, which no lock can change."""
     unmet = list(command.claims)
     if not law.people.knows(command.principal):
         unmet.append(law.unknown_principal(command.principal))
@@ -50,10 +85,14 @@ def standing_faults(law: Law, command: Command) -> list[Unmet]:
     return unmet
 
 
-def proof_faults(law: Law, command: Command) -> list[Unmet]:
-    """What is wrong with who asks for what takes a proven actor; the host's word is none."""
-    unmet = list(command.claims)
+def proof_faults(law: Law, state: State, command: Command) -> list[Unmet]:
+    """What is wrong with who asks for what takes a proven actor; the host's word is none.
+
+    Somebody whose person is locked proves nothing. Who is merely covered by a lock on a profile or
+    on everybody does: else nobody could lift it.
+    """
     actor = command.asked_by
+    unmet = [*command.claims, *personal_locks(law, state, actor)]
     if not law.people.knows(actor):
         unmet.append(law.unknown_principal(actor))
     if not command.is_proven:
@@ -61,6 +100,13 @@ def proof_faults(law: Law, command: Command) -> list[Unmet]:
         required = "a signature, an account or a token"
         unmet.append(Unmet("principals", "not_proven", required, actor, remedy))
     return unmet
+
+
+def personal_locks(law: Law, state: State, actor: str) -> list[Unmet]:
+    """The locks on the person of `actor`, however they are known."""
+    baseline = law.document.constitution.baseline
+    on_person = tuple(one for one in state.locks if one.scope == "principal")
+    return lock_faults(law, replace(state, locks=on_person), actor, baseline)
 
 
 def request_faults(

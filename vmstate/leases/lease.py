@@ -18,14 +18,16 @@ EXPIRED = "timeout_expired"
 PARENT_ENDED = "parent_ended"
 CLOCK_REGRESSION = "clock_regression"
 DRILL_ENDED = "drill_ended"
+AMENDED = "amended"
+LOCKED = "locked"
 FOREVER_US = 2**62  # beyond any boot
 # Ends that no constitution names, because nobody asks for them.
 ENGINE_ENDINGS = (
     PARENT_ENDED,
     CLOCK_REGRESSION,
     DRILL_ENDED,
-    "amended",
-    "locked",
+    AMENDED,
+    LOCKED,
     "quarantined",
     "idle",
     "uses_spent",

@@ -29,6 +29,7 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import read_constitution
 from vmstate.errors import ConstitutionError, InputError, TamperError
 from vmstate.leases.lease import Lease, lease_id
+from vmstate.leases.lock import Lock
 from vmstate.ledger.bundle import Bundle, Progress
 from vmstate.ledger.checkpoint import Checkpoint, VerifierKey, open_checkpoint
 from vmstate.ledger.receipt import Receipt
@@ -284,6 +285,10 @@ def _compare_tables(replay: Replay, snapshot: Snapshot) -> None:
             replay.find(f"the table of used statements is wrong on {statement}", seq)
     if {one.id: one for one in snapshot.budgets()} != replay.budgets:
         replay.find("the table of budgets is not what the receipts allocated and charged")
+    if {one.id: _lock(one) for one in snapshot.every_lock()} != {
+        name: _lock(one) for name, one in replay.locks.every.items()
+    }:
+        replay.find("the table of locks is not what the receipts set, lifted and ended")
     drill = snapshot.drill()
     until = drill.until.wall if drill is not None and drill.until is not None else None
     if (until, drill is not None and drill.off) != (replay.drill_until, replay.drill_off):
@@ -292,6 +297,13 @@ def _compare_tables(replay: Replay, snapshot: Snapshot) -> None:
     # The law is stored under the receipt that put it in force.
     if laws != tuple(replay.laws):
         replay.find("the constitutions in the file are not those that the receipts put in force")
+
+
+def _lock(lock: Lock) -> tuple[object, ...]:
+    """What receipts say of a lock; where a boot hand stood is not in them."""
+    until = None if lock.until is None else lock.until.wall
+    told = (lock.scope, lock.name, lock.by, lock.reason, lock.state)
+    return (*told, lock.locked.wall, until)
 
 
 def _compare_head(replay: Replay, head: Head) -> None:
@@ -310,6 +322,7 @@ def _compare_head(replay: Replay, head: Head) -> None:
 
 
 def _conclude(replay: Replay, roots: _Roots) -> Audit:
+    replay.end_of_sweep()
     root, head, kept = replay.tree.root(), roots.head, roots.kept
     if head is not None and (head.size, head.root) != (replay.tree.size, root):
         replay.find(

@@ -41,6 +41,7 @@ SCROLL_OF = {
     "drill_pack": "guardian",
     "clock_anomaly": "guardian",
     "recovery": "guardian",
+    "lock": "guardian",
     "tool_call": "cognitive",
 }
 VERSION = 1

@@ -21,7 +21,8 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.errors import InputError, TamperError
 from vmstate.keys import PublicKey
-from vmstate.leases.lease import EXPIRED, PARENT_ENDED, lease_id
+from vmstate.leases.lease import EXPIRED, LOCKED, PARENT_ENDED, lease_id
+from vmstate.ledger.lock_book import LockBook
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import SCROLL_OF, Receipt
 from vmstate.signing import Approval, Attestation, Order, Request, Signed
@@ -89,6 +90,7 @@ class Replay:
     voided_below: int = 0
     held_until: datetime | None = None
     recovered_at: datetime | None = None
+    locks: LockBook = field(default_factory=LockBook)
 
     def __post_init__(self) -> None:
         if self.law is not None:
@@ -98,6 +100,11 @@ class Replay:
         """Note a finding, unless there are too many already."""
         if len(self.findings) < FINDINGS:
             self.findings.append(Finding(seq, what))
+
+    def end_of_sweep(self, seq: int | None = None) -> None:
+        """What a lock ends is ended in the receipts that follow it at once."""
+        for fault in self.locks.swept(self.leases.values(), self.law, self.people):
+            self.find(fault, seq)
 
     def read(self, body: bytes) -> None:
         """Take the next receipt's bytes; what is wrong with them is found, not raised."""
@@ -146,12 +153,16 @@ def _scroll_of(replay: Replay, type_: str) -> str | None:
 def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:
     """Does what it says follow from what came before?"""
     said = receipt.fields
+    if receipt.type != "profile_deescalation":
+        replay.end_of_sweep(seq)
     if receipt.type == "constitution_loaded":
         _loaded(replay, receipt, seq)
     elif said["authority"]["constitution"] != replay.constitution:
         replay.find("was written under a constitution that was not in force", seq)
     if said["outcome"] == "denied":
         return
+    for fault in replay.locks.faults(receipt, replay.law, replay.people):
+        replay.find(fault, seq)
     _check_statements(replay, receipt, seq)
     if receipt.type in _EFFECTS:
         _EFFECTS[receipt.type](replay, receipt, seq)
@@ -192,6 +203,11 @@ def _loaded(replay: Replay, receipt: Receipt, seq: int) -> None:
         keys = {name: PublicKey.parse(key) for name, key in drill["stand_ins"].items()}
         groups = replay.law.document.drill.stand_ins
         replay.people = replay.law.people.with_stand_ins(groups, keys)
+
+
+def _locked(replay: Replay, receipt: Receipt, seq: int) -> None:
+    for fault in replay.locks.read(receipt, seq, replay.law, replay.people):
+        replay.find(fault, seq)
 
 
 def _granted(replay: Replay, receipt: Receipt, seq: int) -> None:
@@ -293,6 +309,9 @@ def _ended(replay: Replay, receipt: Receipt, seq: int) -> None:
         replay.find(f"does not name the receipt that granted {what['lease']!r}", seq)
     if (said["who"]["principal"], what["from"]) != (held.principal, held.profile):
         replay.find(f"names another holder or profile of {what['lease']!r}", seq)
+    if what["ending"] == LOCKED:
+        for fault in replay.locks.end_faults(receipt, replay.law, replay.people):
+            replay.find(fault, seq)
     timed_out = what["ending"] == EXPIRED
     if timed_out and parse_at(said["due"]) != held.expires_at:
         replay.find(f"says {what['lease']!r} was due at another time than its deadline", seq)
@@ -341,6 +360,8 @@ def _check_statements(replay: Replay, receipt: Receipt, seq: int) -> None:
         key = replay.people.keys.get(signed.by)
         if key is None or not signed.verifies(key):
             replay.find(f"the signature by {signed.by!r} does not verify", seq)
+        if replay.locks.on_person(replay.people, signed.by):
+            replay.find(f"the {statement.kind} is by {signed.by!r}, whose person was locked", seq)
         if (statement.origin, statement.constitution) != (replay.origin, replay.constitution):
             replay.find(f"the statement by {signed.by!r} is for another ledger or law", seq)
         if (fault := _fault(replay, receipt, statement, request)) is not None:
@@ -430,6 +451,7 @@ _ORDERED: Mapping[str, tuple[str, ...]] = {
     "treasury_debit": ("debit",),
     "drill_mode": ("drill_mode",),
     "tool_call": ("call",),
+    "lock": ("lock", "unlock"),
 }
 # What a receipt changes beside being there, by its type; the others change nothing.
 _EFFECTS: Mapping[str, Callable[[Replay, Receipt, int], None]] = {
@@ -440,4 +462,5 @@ _EFFECTS: Mapping[str, Callable[[Replay, Receipt, int], None]] = {
     "drill_mode": _mode,
     "clock_anomaly": _clock,
     "recovery": _recovered,
+    "lock": _locked,
 }

@@ -96,6 +96,24 @@ CREATE TABLE budget (
     spent       INTEGER NOT NULL CHECK (spent BETWEEN 0 AND allocated)
 ) STRICT, WITHOUT ROWID;
 
+-- Locks; those in state `locked` stand, until their time is up by the hand of their own boot.
+CREATE TABLE lock (
+    seq             INTEGER PRIMARY KEY,    -- the receipt that locked
+    scope           TEXT NOT NULL,
+    name            TEXT NOT NULL,          -- whose or which; empty where it is everybody
+    by              TEXT NOT NULL,
+    reason          TEXT NOT NULL,
+    locked_us       INTEGER NOT NULL,
+    locked_boot     TEXT NOT NULL,
+    locked_boot_us  INTEGER NOT NULL,
+    until_us        INTEGER,
+    until_boot      TEXT,
+    until_boot_us   INTEGER,
+    state           TEXT NOT NULL,
+    CHECK ((until_us IS NULL) = (until_boot IS NULL) AND (until_us IS NULL) = (until_boot_us IS NULL))
+) STRICT;
+CREATE INDEX lock_standing ON lock (seq) WHERE state = 'locked';
+
 -- A drill's mode, in a drill's ledger only: until when it is on, and whether it was ended.
 CREATE TABLE drill (
     id             INTEGER PRIMARY KEY CHECK (id = 1),

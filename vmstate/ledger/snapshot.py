@@ -13,6 +13,7 @@ from vmstate.constitution.document import SCROLLS
 from vmstate.decisions.decision import DrillState, State
 from vmstate.errors import LedgerNotFound, TamperError
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
+from vmstate.leases.lock import SCOPES, Lock
 from vmstate.leases.watermark import Watermark, passed
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import Receipt, spell_leaf
@@ -58,6 +59,8 @@ _NEXT_BY_BOOT = """SELECT min(deadline_boot_us) FROM lease
 _NEXT_OF_OTHER_BOOTS = """SELECT min(deadline_us) FROM lease
     WHERE ended_us IS NULL AND deadline_boot <> ? AND deadline_us > ? AND deadline_us < ?"""
 _BUDGET = "SELECT id, name, unit, allocated, spent, seq FROM budget"
+_LOCK = """SELECT seq, scope, name, by, reason, locked_us, locked_boot, locked_boot_us,
+    until_us, until_boot, until_boot_us, state FROM lock"""
 _RECEIPT = "SELECT body FROM receipt WHERE seq = ?"
 _RECEIPTS = "SELECT seq, body FROM receipt WHERE seq > :after {filters} ORDER BY seq LIMIT :n"
 _LAST_OF_SCROLL = """SELECT scroll_seq, leaf FROM receipt WHERE scroll = ?
@@ -166,7 +169,17 @@ class Snapshot:
             budgets=named,
             allocated=int(allocated),
             drill=self.drill(),
+            locks=self.locks(),
         )
+
+    def locks(self) -> tuple[Lock, ...]:
+        """The locks without a recorded end, in the order in which they were set."""
+        rows = self._db.execute(f"{_LOCK} WHERE state = 'locked' ORDER BY seq")
+        return tuple(_lock(row) for row in rows)
+
+    def every_lock(self) -> Iterator[Lock]:
+        """Every lock there ever was, in that order."""
+        return (_lock(row) for row in self._db.execute(f"{_LOCK} ORDER BY seq"))
 
     def budget(self, budget: str) -> Budget | None:
         """The budget with this id; None if none was allocated."""
@@ -397,3 +410,15 @@ def _lease(row: tuple[Any, ...]) -> Lease:
         ending=row[16],
         unseated=bool(row[17]),
     )
+
+
+def _lock(row: tuple[Any, ...]) -> Lock:
+    """The lock in a row; one that can't be read is on everybody, and audit names the row."""
+    try:
+        locked = Moment(from_us(row[5]), row[6], row[7])
+        until = None if row[8] is None else Moment(from_us(row[8]), row[9], row[10])
+        scope = SCOPES[SCOPES.index(row[1])]
+        return Lock(row[0], scope, row[2], row[3], row[4], locked, until, row[11])
+    except (OverflowError, TypeError, ValueError):
+        nowhere = Moment(from_us(0), "", 0)
+        return Lock(row[0], "all", "", "", "its row can't be read: run vmstate audit", nowhere)

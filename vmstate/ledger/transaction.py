@@ -15,6 +15,7 @@ from vmstate.decisions.decision import Entry, Grounds
 from vmstate.errors import InputError, TamperError
 from vmstate.keys import PrivateKey, PublicKey
 from vmstate.leases.lease import Lease
+from vmstate.leases.lock import Lock
 from vmstate.leases.watermark import Watermark
 from vmstate.ledger.checkpoint import Checkpoint, sign_checkpoint
 from vmstate.ledger.merkle import Tree
@@ -111,6 +112,8 @@ class Transaction(Snapshot):
             self._end(entry.ends)
         if entry.budget is not None:
             self._budget(entry.budget)
+        if entry.lock is not None:
+            self._lock(entry.lock)
         if entry.drill is not None and entry.drill.until is not None:
             row = (*_moment_row(entry.drill.until), int(entry.drill.off))
             self._execute("INSERT OR REPLACE INTO drill VALUES (1, ?, ?, ?, ?)", row)
@@ -187,6 +190,16 @@ class Transaction(Snapshot):
         self._execute(
             "INSERT INTO budget VALUES (?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET spent = excluded.spent",
+            row,
+        )
+
+    def _lock(self, lock: Lock) -> None:
+        until = (None, None, None) if lock.until is None else _moment_row(lock.until)
+        told = (lock.seq, lock.scope, lock.name, lock.by, lock.reason)
+        row = (*told, *_moment_row(lock.locked), *until, lock.state)
+        self._execute(
+            f"INSERT INTO lock VALUES (?{', ?' * (len(row) - 1)}) "
+            "ON CONFLICT (seq) DO UPDATE SET state = excluded.state",
             row,
         )
 
