@@ -16,7 +16,7 @@ from vmstate.constitution.loading import read_constitution
 from vmstate.drills.drill import packaged_drills, read_drill
 from vmstate.drills.pack import write_pack
 from vmstate.drills.pack.conditions import judge
-from vmstate.drills.pack.markup import Markup, joined, tag, words_of
+from vmstate.drills.pack.markup import Markup, joined, parts_of, tag, words_of
 from vmstate.drills.pack.picture import draw_timeline
 from vmstate.drills.runner import run_drill, run_suite
 from vmstate.errors import InputError
@@ -59,16 +59,27 @@ def test_a_pack_is_one_page_and_its_data_in_a_folder_of_its_own(pack):
     assert canonical.encode(canonical.parse(data)) == data
 
 
-def test_the_same_runs_give_the_same_pack_but_for_log_keys_and_what_they_sign(law, tmp_path):
-    bodies = []
-    for name in ("one", "two"):
-        body = _read(write_pack(list(run_suite(packaged_drills(), law)), law, tmp_path / name))
-        core = body["core"]
-        del core["page"]  # its words hold the checkpoints
-        for drill in core["drills"]:
-            del drill["checkpoint"], drill["verifier"]
-        bodies.append(core)
-    assert bodies[0] == bodies[1]
+def test_the_same_suite_twice_gives_the_same_data_and_the_same_root_of_its_own_ledger(
+    law, runs, tmp_path
+):
+    again = tuple(run_suite(packaged_drills(), law))
+    packs = [write_pack(one, law, tmp_path / name) for name, one in (("a", runs), ("b", again))]
+    assert packs[0].root == packs[1].root
+    assert packs[0].digest == packs[1].digest
+    one, two = map(_read, packs)
+    assert one["core"] == two["core"]
+    assert one["suite"]["receipts"] == two["suite"]["receipts"]
+    # What log keys sign is another thing each time, and no ledger knows of it.
+    for drill in one["beside"]["signed"]:
+        assert one["beside"]["signed"][drill] != two["beside"]["signed"][drill]
+        assert one["beside"]["signed"][drill]["verifier"] not in json.dumps(one["core"])
+    assert one["suite"]["checkpoint"] != two["suite"]["checkpoint"]
+
+
+def test_another_verdict_gives_the_suites_ledger_another_root(law, runs, tmp_path):
+    other = (dataclasses.replace(runs[0], verdict="fail"), *runs[1:])
+    packs = [write_pack(one, law, tmp_path / name) for name, one in (("a", runs), ("b", other))]
+    assert packs[0].root != packs[1].root
 
 
 def test_the_runbooks_own_fields_are_there(core):
@@ -155,9 +166,11 @@ def test_what_is_left_open_is_not_called_normal(runs, law, tmp_path):
     }
 
 
-def test_each_drill_comes_with_its_checkpoint_and_the_key_to_verify_it(core):
+def test_each_drill_comes_with_its_checkpoint_and_the_key_to_verify_it(pack, core):
     for drill in core["drills"]:
-        checkpoint = open_checkpoint(drill["checkpoint"], VerifierKey.parse(drill["verifier"]))
+        signed = _read(pack)["beside"]["signed"][drill["id"]]
+        checkpoint = open_checkpoint(signed["checkpoint"], VerifierKey.parse(signed["verifier"]))
+        assert checkpoint.text() == drill["checkpoint"]
         tree = Tree()
         for body, leaf in zip(drill["receipts"], drill["leaves"], strict=True):
             assert Receipt(body.encode()).leaf.hex() == leaf
@@ -414,6 +427,19 @@ def test_text_is_escaped_and_only_markup_is_not():
     assert cell == ('<td data-label="a&quot;b">&lt;img onerror=1&gt;<b>&quot;&amp;</b></td>')
     assert isinstance(joined(("<", Markup("<br>"))), Markup)
     assert words_of(tag("p", " <a>\n", tag("b", "b "), " c")) == "<a> b c"
+
+
+def test_the_parts_of_markup_are_those_that_a_browser_makes_of_it():
+    markup = tag("p", "a & b", Markup("<br>"), tag("pre", "\n\r\n c"), viewBox="1 2", class_="x<y")
+    assert parts_of(markup) == [
+        ["begin", "p", "class", "x<y", "viewbox", "1 2"],
+        ["text", "a & b"],
+        ["begin", "br"],
+        ["begin", "pre"],
+        ["text", "\n c"],
+        ["end", "pre"],
+        ["end", "p"],
+    ]
 
 
 def test_the_picture_ends_a_lease_solid_for_its_ttl_and_dashed_for_an_earlier_end(runs, law):

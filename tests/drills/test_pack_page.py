@@ -1,6 +1,7 @@
 """The pack's page in a real browser: intact says so, and damage is found and named."""
 
 import base64
+import inspect
 import json
 import re
 
@@ -194,12 +195,20 @@ def test_where_the_browser_has_no_sha256_nothing_is_claimed(seen, pack):
 
 
 def test_one_flipped_byte_in_any_receipt_is_found_and_named(tampered, seen, source, runs):
-    for log in (*(run.drill.id for run in runs), "suite"):
-        for seq, (start, end) in enumerate(_lines(source, log)):
-            said = tampered(_flipped(source, (start + end) // 2))
-            assert said.startswith(f"BROKEN at {log}, receipt {seq}: ")
-            if log != "suite":
-                assert "broken" in seen.page.locator(f"[id='{log}-{seq}']").get_attribute("class")
+    logs = {log: list(_lines(source, log)) for log in (*(run.drill.id for run in runs), "suite")}
+    for seq in range(max(map(len, logs.values()))):
+        # One receipt of each log that has so many; each log is checked whatever the others are.
+        flipped, text = [], source
+        for log, lines in logs.items():
+            if seq < len(lines):
+                flipped.append(log)
+                text = _flipped(text, sum(lines[seq]) // 2)
+        said = tampered(text)
+        assert said.startswith(f"BROKEN at {flipped[0]}, receipt {seq}: ")
+        told = seen.page.locator("#checks li").all_inner_texts()
+        broken = [one.split(": ")[0] for one in told if one.startswith("BROKEN")]
+        assert broken == [f"BROKEN at {log}, receipt {seq}" for log in flipped]
+        assert "broken" in seen.page.locator(f"[id='{flipped[0]}-{seq}']").get_attribute("class")
     assert seen.said == []
 
 
@@ -222,15 +231,17 @@ def test_a_receipt_left_out_doubled_or_moved_is_found_and_named(tampered, source
         assert tampered(changed).startswith(f"BROKEN at drill_2, receipt {seq}: ")
 
 
-def _core(source):
-    return re.search(r'<script type="application/json" id="core">(.*?)</script>', source)
+def _block(source, name):
+    return re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', source)
 
 
-def _with_core(source, edit):
-    found = _core(source)
-    core = json.loads(found[1])
-    edit(core)
-    text = json.dumps(core, ensure_ascii=False).replace("<", "\\u003c")
+def _edited(source, edit):
+    """The page with one block of its data edited: that which `edit` names its argument after."""
+    (name,) = inspect.signature(edit).parameters
+    found = _block(source, name)
+    data = json.loads(found[1])
+    edit(data)
+    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     return source[: found.start(1)] + text + source[found.end(1) :]
 
 
@@ -238,17 +249,25 @@ def _drop_last(core):
     core["drills"][1]["leaves"].pop()
 
 
-def _other_signature(core):
-    note = core["drills"][1]["checkpoint"]
-    signed = note.rsplit(" ", 1)[1].strip()
+def _other_signature(beside):
+    drill = beside["signed"]["drill_1"]
+    signed = drill["checkpoint"].rsplit(" ", 1)[1].strip()
     raw = bytearray(base64.b64decode(signed))
     raw[-1] ^= 1
     forged = base64.b64encode(bytes(raw)).decode()
-    core["drills"][1]["checkpoint"] = note.replace(signed, forged)
+    drill["checkpoint"] = drill["checkpoint"].replace(signed, forged)
 
 
-def _other_key(core):
-    core["drills"][1]["verifier"] = core["drills"][0]["verifier"]
+def _other_key(beside):
+    beside["signed"]["drill_1"]["verifier"] = beside["signed"]["drill_0"]["verifier"]
+
+
+def _no_signature(beside):
+    del beside["signed"]["drill_1"]
+
+
+def _other_size(core):
+    core["drills"][1]["checkpoint"] = core["drills"][1]["checkpoint"].replace("\n11\n", "\n12\n")
 
 
 def _other_verdict(core):
@@ -265,12 +284,14 @@ def _other_time(core):
         (_drop_last, "BROKEN at drill_1, receipt 10: it is not what was recorded"),
         (_other_signature, "BROKEN at drill_1: the signature on its checkpoint is not good"),
         (_other_key, "BROKEN at drill_1: the signature on its checkpoint is not good"),
+        (_no_signature, "BROKEN at drill_1: its signed checkpoint is not in this page"),
+        (_other_size, "BROKEN at drill_1: its checkpoint is not the one that was recorded"),
         (_other_verdict, "BROKEN at drill_1: the suite recorded another verdict or root"),
         (_other_time, "BROKEN at pack: its data is not what the suite recorded"),
     ],
 )
 def test_data_that_was_edited_is_found_and_named(tampered, source, edit, expected):
-    assert tampered(_with_core(source, edit)) == expected
+    assert tampered(_edited(source, edit)) == expected
 
 
 @pytest.mark.parametrize(
@@ -279,7 +300,7 @@ def test_data_that_was_edited_is_found_and_named(tampered, source, edit, expecte
         ("5 of 5 drills pass", "9 of 9 drills pass"),
         ("15m of the 15m granted", "14m of the 15m granted"),
         ("26 of 26 met", "27 of 27 met"),
-        ('id="suite-pack">sha256:', 'id="suite-pack">sha256:0'),
+        ("Keep a copy of its checkpoint", "Never mind its checkpoint"),
     ],
 )
 def test_words_that_were_edited_are_found(tampered, source, before, after):
@@ -288,8 +309,57 @@ def test_words_that_were_edited_are_found(tampered, source, before, after):
     assert said == "BROKEN at page: its words are not those that were recorded"
 
 
+@pytest.mark.parametrize(
+    ("log", "part"), [("drill_1", "checkpoint"), ("drill_1", "verifier"), ("suite", "pack")]
+)
+def test_what_a_log_signed_is_shown_as_it_is_or_the_page_is_broken(tampered, source, log, part):
+    said = f"BROKEN at page: the {part} of {log} is not the one that was recorded"
+    place = re.search(f'data-log="{log}" data-part="{part}">', source)
+    for added in ("x", '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">'):
+        assert tampered(source[: place.end()] + added + source[place.end() :]) == said
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('class="verdict pass"', 'class="verdict fail"'),
+        ('<tr id="drill_3-5" class="denied"', '<tr id="drill_3-5"'),
+        ('<tr id="drill_3-5"', '<tr hidden id="drill_3-5"'),
+        ('href="#drill_1-5"', 'href="#drill_1-4"'),
+        ('title="sha256:', 'title="sha256:0'),
+        ('data-label="what"', 'data-label="who"'),
+        ('<rect class="lease rank1" x="', '<rect class="lease rank1" x="1'),
+        ("<svg ", '<svg opacity="0" '),
+        ("<h2 id", '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=" alt=""><h2 id'),
+        ('<main id="account">', '<main id="account" hidden>'),
+        ("The file, as it was read</summary>", "<b>The file, as it was read</b></summary>"),
+    ],
+)
+def test_an_element_or_attribute_that_was_edited_is_found(tampered, source, before, after):
+    assert before in source
+    said = tampered(source.replace(before, after, 1))
+    assert said == (
+        "BROKEN at page: its elements or their attributes are not those that were recorded"
+    )
+
+
+def test_another_picture_of_the_constitution_is_found(tampered, source):
+    found = re.search('class="diagram" src="data:image/svg[+]xml;base64,([^"]+)"', source)
+    drawn = base64.b64decode(found[1])
+    other = base64.b64encode(drawn.replace(b"guardian", b"guardiam")).decode()
+    said = "BROKEN at page: its drawing of the constitution is not the one that was made"
+    assert other != found[1]
+    assert tampered(source.replace(found[1], other)) == said
+    assert tampered(source.replace(found[1], "")) == said
+
+
+def test_another_style_sheet_is_found(tampered, source):
+    hidden = source.replace('<style id="style">', '<style id="style">.denied { display: none }', 1)
+    assert tampered(hidden) == "BROKEN at page: its style sheet is not the one that was packed"
+
+
 def test_data_that_can_not_be_read_is_said_to_be_so(tampered, source):
-    at = _core(source).start(1)
+    at = _block(source, "core").start(1)
     said = tampered(f"{source[:at]}!{source[at:]}")
     assert said == "BROKEN at core: this part of the page can't be read"
 

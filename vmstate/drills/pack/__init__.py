@@ -1,13 +1,19 @@
 """The pack: what an auditor gets of a suite of drills, as one page and as data.
 
     pack.html    one file that needs no network, recomputes itself and prints
-    pack.json    {"core": everything that the page tells, "suite": the suite's own ledger}
+    pack.json    {"core": everything that the page tells, "suite": the suite's own ledger,
+                  "beside": what another run has otherwise}
 
 The suite has a ledger of its own, a drill's, of origin `<constitution>/drill/suite`. Its receipt
 `drill_pack` holds each drill's root and verdict and the digest of `core`, and is in the tree before
 the suite's last checkpoint is signed. Both files are canonical JSON where they hold data, so anyone
-can work the digest out again. But for log keys and what they sign, the same runs give the same
-pack; how long they took in real time is not in it.
+can work the digest out again.
+
+Law 13 reaches this far: the same suite under the same constitution gives the same `core`, and its
+own ledger the same root. A drill's checkpoint is in `core` without its signature. Signatures and
+the keys of logs are random; the drawing of the law is another one where another version of the
+drawing program is installed. They stand in `beside`, with the digest of the drawing, and no ledger
+knows of them. How long the runs took in real time is in none of it.
 """
 
 import tempfile
@@ -28,8 +34,7 @@ from vmstate.drills.pack.account import baseline_body, holding_body, read_holdin
 from vmstate.drills.pack.conditions import judge
 from vmstate.drills.pack.enforced import Quotes, denials
 from vmstate.drills.pack.looked import checks_of
-from vmstate.drills.pack.markup import joined, words_of
-from vmstate.drills.pack.page import draw_account, draw_heading, fill_page
+from vmstate.drills.pack.page import draw_page, fill_page, style_digest
 from vmstate.drills.pack.picture import draw_timeline
 from vmstate.drills.runner import DrillRun
 from vmstate.errors import InputError
@@ -38,6 +43,7 @@ from vmstate.ledger.transaction import DrillMark
 
 PAGE, DATA = "pack.html", "pack.json"
 SUITE = "suite"
+_BLANK_LINE = "\n\n"  # ends the body of a signed note
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +78,25 @@ def write_pack(
         raise InputError("the constitution has no [drill] table: add one to run drills")
     make_folder(folder)
     core = _core(runs, constitution)
+    diagram = _diagram(constitution)
     pictures = {
         run.drill.id: draw_timeline(run.receipts, constitution, f"timeline of {run.drill.id}")
         for run in runs
         if run.receipts
     }
-    heading = draw_heading(core)
-    account = draw_account(core, pictures, _diagram(constitution))
-    said = words_of(joined((heading, " ", account))).encode()
-    core = {**core, "page": {"words": canonical.digest(said)}}
+    drawn = draw_page(core, pictures)
+    core = {**core, "page": drawn.digests()}
+    beside = _beside(runs, diagram)
     digest = canonical.digest(canonical.encode(core))
     detail = {"id": core["drill_id"], "drills": _outcomes(runs), "pack": digest}
     marker = f"{table.marker}SUITE/{runs[0].drill.start:%Y-%m-%d}"
     over_at = max(run.drill.start + run.virtual_for for run in runs)
     suite = _log_suite(constitution, detail, DrillMark(SUITE, marker, digest, {}), over_at, keep)
-    page = fill_page(heading, account, core, suite)
+    page = fill_page(drawn, core, beside, suite, diagram)
     try:
         (folder / PAGE).write_text(page, encoding="utf-8")
-        (folder / DATA).write_bytes(canonical.encode({"core": core, "suite": suite}))
+        data: Json = {"core": core, "beside": beside, "suite": suite}
+        (folder / DATA).write_bytes(canonical.encode(data))
     except OSError as error:
         raise InputError(f"{folder} can't be written: {error.strerror}") from error
     root = str(suite["root"])
@@ -185,8 +192,7 @@ def _drill(run: DrillRun, constitution: Constitution, quotes: Quotes) -> dict[st
         "virtual": format_duration(run.virtual_for),
         "root": run.root or None,
         "origin": None if after is None else after.origin,
-        "verifier": None if after is None else after.verifier,
-        "checkpoint": None if after is None else after.note,
+        "checkpoint": None if after is None else _unsigned(after.note),
         "scrolls": {name: {"size": size, "root": root} for name, (size, root) in scrolls.items()},
         "steps": checks_of(run),
         "timeline": timeline(run.receipts),
@@ -194,6 +200,24 @@ def _drill(run: DrillRun, constitution: Constitution, quotes: Quotes) -> dict[st
         "baseline": baseline_body(run, constitution),
         "leaves": [receipt.leaf.hex() for receipt in run.receipts],
         "receipts": [receipt.body.decode() for receipt in run.receipts],
+    }
+
+
+def _unsigned(note: str) -> str:
+    """The body of a signed note: origin, size and root."""
+    return f"{note.partition(_BLANK_LINE)[0]}\n"
+
+
+def _beside(runs: Sequence[DrillRun], diagram: bytes) -> dict[str, Any]:
+    """What the page shows and no ledger can know of."""
+    return {
+        "signed": {
+            run.drill.id: {"verifier": run.aftermath.verifier, "checkpoint": run.aftermath.note}
+            for run in runs
+            if run.aftermath is not None
+        },
+        "diagram": canonical.digest(diagram) if diagram else None,
+        "style": style_digest(),
     }
 
 

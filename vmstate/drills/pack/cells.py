@@ -48,6 +48,11 @@ def short(digest: str) -> Markup:
     return tag("span", seen, class_="hash", title=digest)
 
 
+def signed(name: str, log: str, part: str, text: str = "") -> Markup:
+    """What a log's own key signed, or the key: other in every run, so left out of the digests."""
+    return tag(name, text, class_="hash signed", data_log=log, data_part=part)
+
+
 def lines(parts: Iterable[str]) -> Markup:
     return joined(tag("div", part) for part in parts if part)
 

@@ -13,6 +13,7 @@ from vmstate.drills.pack.cells import (
     mark,
     row,
     short,
+    signed,
     span,
     spell_facts,
     table,
@@ -258,6 +259,6 @@ def _roots(one: Body) -> Iterator[Markup]:
         for name, scroll in one["scrolls"].items()
     )
     yield table("scrolls", _ROOTS, rows)
-    yield tag("pre", one["checkpoint"].rstrip("\n"))
-    yield tag("p", "Verifier key ", tag("code", one["verifier"], class_="hash"))
+    yield signed("pre", one["id"], "checkpoint")
+    yield tag("p", "Verifier key ", signed("code", one["id"], "verifier"))
     yield tag("p", "Drill file ", tag("code", one["digest"], class_="hash"))

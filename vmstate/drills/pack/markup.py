@@ -32,10 +32,22 @@ def joined(parts: Iterable[str]) -> Markup:
 
 def words_of(markup: Markup) -> str:
     """The words of this markup: what `textContent` says, with its spaces run together."""
+    words = "".join(part[1] for part in parts_of(markup) if part[0] == "text")
+    return _SPACE.sub(" ", words).strip(" ")
+
+
+def parts_of(markup: Markup) -> list[list[str]]:
+    """The markup as a browser holds it: elements with every attribute, texts, and ends, in order.
+
+        <p class="bad">no<br></p>  ->  ["begin", "p", "class", "bad"], ["text", "no"],
+                                       ["begin", "br"], ["end", "p"]
+
+    Names are in lower case and attributes in the order of their names.
+    """
     reader = _Reader()
-    reader.feed(markup)
+    reader.feed(markup.replace("\r\n", "\n").replace("\r", "\n"))
     reader.close()
-    return _SPACE.sub(" ", "".join(reader.words)).strip(" ")
+    return reader.parts
 
 
 def _attribute(key: str, value: str | int | None) -> str:
@@ -46,7 +58,20 @@ def _attribute(key: str, value: str | int | None) -> str:
 class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.words: list[str] = []
+        self.parts: list[list[str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        said = sorted((name, value or "") for name, value in attrs)
+        self.parts.append(["begin", tag, *(word for pair in said for word in pair)])
+
+    def handle_endtag(self, tag: str) -> None:
+        self.parts.append(["end", tag])
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        before = self.parts[-1] if self.parts else []
+        if before[:2] == ["begin", "pre"]:
+            data = data.removeprefix("\n")  # a browser drops the first line end in a <pre>
+        if before[:1] == ["text"]:
+            before[1] += data
+        elif data:
+            self.parts.append(["text", data])

@@ -1,8 +1,9 @@
 
 "use strict";
 // Recomputes from the receipts' exact bytes what this page claims, the way RFC 6962 and C2SP
-// describe it. It convinces against accidents and edits by hand; who can rewrite the whole file can
-// rewrite this as well, so a checkpoint kept elsewhere decides.
+// describe it: receipts, roots and signatures, the data, and the page's words, elements, attributes,
+// drawing and style. It convinces against accidents and edits by hand; who can rewrite the whole file
+// can rewrite this as well, so a checkpoint kept elsewhere decides.
 (async () => {
   const $ = (id) => document.getElementById(id);
   const utf8 = (text) => new TextEncoder().encode(text);
@@ -11,10 +12,43 @@
   const concat = (...parts) => Uint8Array.from(parts.flatMap((part) => Array.from(part)));
   const same = (a, b) => hex(a) === hex(b);
   const sha256 = async (bytes) => new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  const digestOf = async (text) => `sha256:${hex(await sha256(utf8(text)))}`;
   const node = (left, right) => sha256(concat([1], left, right));
-  // The words as they were before this script adds any.
-  const spoken = `${$("heading").textContent} ${$("account").textContent}`;
+
+  // The page as it was before this script adds anything, without what no record can know of: the
+  // parts that log keys sign and the drawing, which are compared with the data instead.
+  const drawings = [];
+  const recorded = ["heading", "account", "footing"].map((id) => {
+    const part = $(id).cloneNode(true);
+    for (const one of part.querySelectorAll(".signed")) one.textContent = "";
+    for (const one of part.querySelectorAll("img.diagram")) {
+      drawings.push(one.getAttribute("src"));
+      one.setAttribute("src", "");
+    }
+    return part;
+  });
+  const spoken = recorded.map((part) => part.textContent).join(" ");
   const words = spoken.replace(/[ \t\n\r\f]+/g, " ").replace(/^ | $/g, "");
+
+  // Elements with every attribute, texts, and ends, in order: what the markup was read as.
+  const empty = new Set(["br", "hr", "img", "wbr"]);
+  const partsOf = (nodes, parts) => {
+    for (const one of nodes) {
+      const before = parts[parts.length - 1];
+      if (one.nodeType === Node.TEXT_NODE) {
+        if (before && before[0] === "text") before[1] += one.data;
+        else parts.push(["text", one.data]);
+      } else if (one.nodeType === Node.ELEMENT_NODE) {
+        const name = one.localName.toLowerCase();
+        const said = Array.from(one.attributes, (a) => [a.name.toLowerCase(), a.value]);
+        said.sort(([a], [b]) => (a < b ? -1 : 1));
+        parts.push(["begin", name, ...said.flat()]);
+        partsOf(one.childNodes, parts);
+        if (!empty.has(name)) parts.push(["end", name]);
+      }
+    }
+    return parts;
+  };
 
   // RFC 8785 within vmstate's profile: ASCII keys, integers, no floats.
   const canonical = (value) => {
@@ -89,14 +123,15 @@
   };
 
   // One log: each leaf, then the root, then the signature under it.
-  const checkLog = async (id, log) => {
+  const checkLog = async (id, log, signed) => {
     const leaves = [];
     for (const [seq, body] of log.receipts.entries()) {
       const leaf = await sha256(concat([0], utf8(body)));
       if (hex(leaf) !== log.leaves[seq]) throw new Broken(id, seq, "it is not what was recorded");
       leaves.push(leaf);
     }
-    const note = readNote(id, log.checkpoint);
+    if (!signed) throw new Broken(id, null, "its signed checkpoint is not in this page");
+    const note = readNote(id, signed.checkpoint);
     if (leaves.length !== log.leaves.length || leaves.length !== note.size) {
       throw new Broken(id, Math.min(leaves.length, note.size), `here are ${leaves.length} receipts, the checkpoint is over ${note.size}`);
     }
@@ -104,32 +139,57 @@
     if (!same(await treeRoot(leaves), note.root)) {
       throw new Broken(id, null, "its receipts do not add up to the root in its checkpoint");
     }
-    const signed = await isSigned(id, note, log.verifier);
-    if (signed === false) throw new Broken(id, null, "the signature on its checkpoint is not good");
-    return { id, count: leaves.length, root: hex(note.root), signed };
+    const good = await isSigned(id, note, signed.verifier);
+    if (good === false) throw new Broken(id, null, "the signature on its checkpoint is not good");
+    if (log.checkpoint !== note.text && log !== signed) {
+      throw new Broken(id, null, "its checkpoint is not the one that was recorded");
+    }
+    for (const part of ["checkpoint", "verifier", "pack"]) {
+      if (signed[part] !== undefined && shown(id, part) !== signed[part].trim()) {
+        throw new Broken("page", null, `the ${part} of ${id} is not the one that was recorded`);
+      }
+    }
+    return { id, count: leaves.length, root: hex(note.root), signed: good };
+  };
+
+  // What a part of the page that is blank in the record shows; there must be one of it, of text.
+  const shown = (log, part) => {
+    const found = Array.from(document.querySelectorAll(".signed"))
+      .filter((one) => one.dataset.log === log && one.dataset.part === part);
+    const one = found.length === 1 && found[0].children.length === 0 ? found[0] : null;
+    return one && one.textContent.trim();
   };
 
   // The suite's receipt against what this page shows.
-  const checkPack = async (core, suite) => {
-    const recorded = suite.receipts.map((body) => JSON.parse(body))
+  const checkPack = async (core, beside, suite) => {
+    const logged = suite.receipts.map((body) => JSON.parse(body))
       .find((one) => one.type === "drill_pack")?.what.detail;
-    if (!recorded) throw new Broken("suite", null, "no receipt puts this pack on record");
-    const digest = `sha256:${hex(await sha256(utf8(canonical(core))))}`;
+    if (!logged) throw new Broken("suite", null, "no receipt puts this pack on record");
+    const digest = await digestOf(canonical(core));
     for (const drill of core.drills) {
-      const said = recorded.drills[drill.id];
-      const root = drill.checkpoint ? `sha256:${hex(readNote(drill.id, drill.checkpoint).root)}` : null;
+      const said = logged.drills[drill.id];
+      const root = drill.checkpoint ? `sha256:${hex(base64(drill.checkpoint.split("\n")[2]))}` : null;
       if (!said || said.verdict !== drill.verdict || said.root !== root) {
         throw new Broken(drill.id, null, "the suite recorded another verdict or root");
       }
     }
-    if (recorded.pack !== digest) {
+    if (logged.pack !== digest || suite.pack !== digest) {
       throw new Broken("pack", null, "its data is not what the suite recorded");
     }
-    const said = `sha256:${hex(await sha256(utf8(words)))}`;
-    const shown = ["checkpoint", "verifier", "pack"]
-      .every((name) => $(`suite-${name}`).textContent.trim() === suite[name].trim());
-    if (core.page.words !== said || !shown || suite.pack !== digest) {
+    if (core.page.words !== await digestOf(words)) {
       throw new Broken("page", null, "its words are not those that were recorded");
+    }
+    const markup = canonical(partsOf(recorded, []));
+    if (core.page.markup !== await digestOf(markup)) {
+      throw new Broken("page", null, "its elements or their attributes are not those that were recorded");
+    }
+    const data = /^data:image\/svg\+xml;base64,([A-Za-z0-9+/=]+)$/.exec(drawings[0] ?? "");
+    const drawn = data ? `sha256:${hex(await sha256(base64(data[1])))}` : null;
+    if (drawn !== beside.diagram) {
+      throw new Broken("page", null, "its drawing of the constitution is not the one that was made");
+    }
+    if (beside.style !== await digestOf($("style").textContent)) {
+      throw new Broken("page", null, "its style sheet is not the one that was packed");
     }
   };
 
@@ -147,15 +207,17 @@
 
   const checkAll = async () => {
     const core = readBlock("core");
+    const beside = readBlock("beside");
     const suite = readBlock("suite");
-    const logs = core.drills.filter((one) => one.checkpoint).map((one) => [one.id, one]);
-    logs.push(["suite", suite]);
+    const logs = core.drills.filter((one) => one.checkpoint)
+      .map((one) => [one.id, one, beside.signed[one.id]]);
+    logs.push(["suite", suite, suite]);
     const found = [];
     const broken = [];
-    for (const [id, log] of logs) {
+    for (const [id, log, signed] of logs) {
       try {
         log.receipts = readReceipts(id);
-        const one = await checkLog(id, log);
+        const one = await checkLog(id, log, signed);
         const signature = one.signed ? "signature good" : "signature not checked, this browser has no Ed25519";
         list(`${id}: ${one.count} receipts, root ${one.root.slice(0, 16)}…, ${signature}`);
         found.push(one);
@@ -167,7 +229,7 @@
     // What does not add up in itself comes first: it names the receipt.
     if (broken.length) throw broken[0];
     for (const drill of core.drills) drill.receipts ??= [];
-    await checkPack(core, suite);
+    await checkPack(core, beside, suite);
     const count = found.reduce((sum, one) => sum + one.count, 0);
     const signed = found.filter((one) => one.signed).length;
     const signatures = signed ? `${signed} signatures verified` : "signatures were not checked";

@@ -1,19 +1,28 @@
 """The pack as one page: from `pack.json`'s own data, with nothing that has to be fetched.
 
-The page holds the data twice: as words for people, in `<main>`, and as it was recorded, in blocks
-that its script recomputes. The digest of the words is part of what is recorded, so that words and
-data can't drift apart unseen. Every text is escaped by `tag`; the policy admits the page's one
-script and one style by their digests, images from the page itself, and nothing else.
+The page holds the data twice: as words for people, and as it was recorded, in blocks that its
+script recomputes. The digests of the words and of the markup they stand in, attributes included,
+are part of what is recorded, so that page and data can't drift apart unseen. What another run or
+another machine has otherwise is blank in both digests: what log keys sign, and the drawing. The
+script compares those with the data, which the record does not cover. It looks at the page's three
+parts and its style sheet, and at nothing beside them, because browsers put things of their own
+there; and it can't tell whether it was itself replaced.
+
+Every text is escaped by `tag`; the policy admits the page's one script and one style by their
+digests, images from the page itself, and nothing else.
 """
 
 import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
 
-from vmstate.drills.pack.cells import Body
+from vmstate import canonical
+from vmstate.canonical import Json
+from vmstate.drills.pack.cells import Body, signed
 from vmstate.drills.pack.chapters import (
     conditions,
     contents,
@@ -21,32 +30,85 @@ from vmstate.drills.pack.chapters import (
     held_by_profile,
     verdicts,
 )
-from vmstate.drills.pack.markup import Markup, joined, tag
+from vmstate.drills.pack.markup import Markup, joined, parts_of, tag, words_of
 
 
-def fill_page(heading: Markup, account: Markup, core: Body, suite: Body) -> str:
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The page's three parts, with what is other in every run left blank."""
+
+    heading: Markup
+    account: Markup
+    footing: Markup
+
+    def digests(self) -> dict[str, str]:
+        """What is recorded of the page: its words, and the markup with every attribute."""
+        every = (self.heading, self.account, self.footing)
+        said = words_of(joined((self.heading, " ", self.account, " ", self.footing)))
+        markup: list[Json] = [[*part] for one in every for part in parts_of(one)]
+        return {
+            "words": canonical.digest(said.encode()),
+            "markup": canonical.digest(canonical.encode(markup)),
+        }
+
+
+def draw_page(core: Body, pictures: Mapping[str, Markup]) -> Drawn:
+    """What a reader is told."""
+    return Drawn(
+        tag("div", _heading(core), id="heading"),
+        tag("main", _account(core, pictures), id="account"),
+        tag("footer", _footing(), id="footing"),
+    )
+
+
+def style_digest() -> str:
+    """The digest of the style sheet that the page has."""
+    return canonical.digest(_packaged("pack.css").encode())
+
+
+def fill_page(drawn: Drawn, core: Body, beside: Body, suite: Body, diagram: bytes) -> str:
     """The whole file."""
-    folder = files("vmstate.drills.pack")
-    style = (folder / "pack.css").read_text(encoding="utf-8")
-    script = (folder / "pack.js").read_text(encoding="utf-8")
+    style, script = _packaged("pack.css"), _packaged("pack.js")
     policy = (
         f"default-src 'none'; script-src '{_source(script)}'; style-src '{_source(style)}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
-    template = Template((folder / "pack.html").read_text(encoding="utf-8"))
-    return template.substitute(
+    account: str = drawn.account
+    for log, said in beside["signed"].items():
+        account = _with_signed(account, "pre", log, "checkpoint", said["checkpoint"])
+        account = _with_signed(account, "code", log, "verifier", said["verifier"])
+    footing: str = drawn.footing
+    for name, part in _SUITE_PARTS:
+        footing = _with_signed(footing, name, "suite", part, suite[part])
+    return Template(_packaged("pack.html")).substitute(
         policy=policy,
         title=tag("i", core["drill_id"]).removeprefix("<i>").removesuffix("</i>"),
         style=style,
-        heading=heading,
-        account=account,
-        suite=_suite(suite),
-        data="\n".join(_data(core, suite)),
+        heading=drawn.heading,
+        account=account.replace(_picture(), _picture(diagram)),
+        footing=footing,
+        data="\n".join(_data(core, beside, suite)),
         script=script,
     )
 
 
-def draw_heading(core: Body) -> Markup:
+def _packaged(name: str) -> str:
+    return (files("vmstate.drills.pack") / name).read_text(encoding="utf-8")
+
+
+def _with_signed(markup: str, name: str, log: str, part: str, text: str) -> str:
+    blank = signed(name, log, part)
+    return markup.replace(blank, signed(name, log, part, text.rstrip("\n")))
+
+
+def _picture(diagram: bytes = b"") -> Markup:
+    """An image, not inline: whatever a drawing program put into it, it can't run here."""
+    data = f"data:image/svg+xml;base64,{base64.b64encode(diagram).decode()}" if diagram else ""
+    told = "the escalations of this constitution, as a graph"
+    return Markup(f'<img alt="{told}" class="diagram" src="{data}">')
+
+
+def _heading(core: Body) -> Markup:
     """What stands above everything: the verdict, and under which law."""
     every = list(core["pass_fail"].values())
     passed = sum(one == "pass" for one in every)
@@ -64,61 +126,54 @@ def draw_heading(core: Body) -> Markup:
     return joined((title, tag("p", *verdict), tag("p", told, class_="sub")))
 
 
-def draw_account(core: Body, pictures: Mapping[str, Markup], diagram: bytes) -> Markup:
-    """Everything a reader is told; its words are digested into what is recorded."""
+def _account(core: Body, pictures: Mapping[str, Markup]) -> Markup:
+    """Everything a reader is told of the drills and of the law."""
     parts: list[str] = [contents(core), *held_by_profile(core), *verdicts(core), *conditions(core)]
     for drill in core["drills"]:
         parts += drill_chapter(drill, pictures.get(drill["id"], Markup()))
-    parts += _law(core, diagram)
+    parts += _law(core)
     return joined(parts)
 
 
 # ---- the law, the suite, the data ----------------------------------------------------------------
 
 
-def _law(core: Body, diagram: bytes) -> Iterator[Markup]:
+def _law(core: Body) -> Iterator[Markup]:
     law = core["constitution"]
     yield tag("h2", f"Constitution: {law['name']} {law['version']}", id="law")
     yield tag("p", tag("code", law["digest"], class_="hash"))
-    if diagram:
-        # An image, not inline: whatever a drawing program put into it, it can't run here.
-        data = f"data:image/svg+xml;base64,{base64.b64encode(diagram).decode()}"
-        told = "the escalations of this constitution, as a graph"
-        yield Markup(f'<img class="diagram" alt="{told}" src="{data}">')
+    yield _picture()
     yield tag("details", tag("summary", "The file, as it was read"), tag("pre", law["toml"]))
 
 
-def _suite(suite: Body) -> Markup:
-    """What the suite's own ledger holds; it came after the words above were digested."""
+_SUITE_PARTS = (("pre", "checkpoint"), ("code", "verifier"), ("code", "pack"))
+
+
+def _footing() -> Markup:
+    """What the suite's own ledger holds; it comes after the words were digested."""
     told = (
         "A ledger of the suite's own holds the digest of everything above, with each drill's root "
         "and verdict. Keep a copy of its checkpoint: who has all the files and keys can write "
         "another history, and only such a copy shows it. This page checks itself against accidents "
         "and edits; vmstate audit checks the ledgers, where they were kept."
     )
+    checkpoint, verifier, pack = (signed(name, "suite", part) for name, part in _SUITE_PARTS)
     return joined(
         (
             tag("h2", "Suite ledger", id="of:suite"),
             tag("p", told),
-            tag("pre", suite["checkpoint"].rstrip("\n"), id="suite-checkpoint"),
-            tag(
-                "p",
-                "Verifier key ",
-                tag("code", suite["verifier"], class_="hash", id="suite-verifier"),
-            ),
-            tag(
-                "p",
-                "Digest of this pack ",
-                tag("code", suite["pack"], class_="hash", id="suite-pack"),
-            ),
+            checkpoint,
+            tag("p", "Verifier key ", verifier),
+            tag("p", "Digest of this pack ", pack),
         )
     )
 
 
-def _data(core: Body, suite: Body) -> Iterator[str]:
+def _data(core: Body, beside: Body, suite: Body) -> Iterator[str]:
     """The blocks that the script reads: receipts one to a line, so that damage stays local."""
     drills = [{k: v for k, v in one.items() if k != "receipts"} for one in core["drills"]]
     yield _block({**core, "drills": drills}, 'id="core"')
+    yield _block(beside, 'id="beside"')
     yield _block({k: v for k, v in suite.items() if k != "receipts"}, 'id="suite"')
     for log, receipts in (
         *((o["id"], o["receipts"]) for o in core["drills"]),
