@@ -32,6 +32,7 @@ from vmstate.leases.lease import Certain, Lease, Overdue
 from vmstate.leases.lock import Lock
 from vmstate.leases.standing import Standing
 from vmstate.ledger.checkpoint import Checkpoint
+from vmstate.ledger.outbox import Backlog
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due, Scope, Snapshot
 from vmstate.ledger.store import BUSY_MS, Ledger
@@ -289,6 +290,18 @@ class Authority(Door):
     def version(self) -> int:
         return self.ledger.version()
 
+    def law_in_force(self) -> Constitution:
+        """The law as the ledger has it now, which another process may have amended."""
+        with self.ledger.read() as snapshot:
+            return self._follow(snapshot).constitution
+
+    def backlogs(self) -> tuple[Backlog, ...]:
+        """What each `[notify]` target has still to be told, in the order of the constitution."""
+        with self.ledger.read() as snapshot:
+            named = self._follow(snapshot).constitution.document.notify
+            outbox, now = snapshot.outbox(), self.clock.read()
+            return tuple(outbox.backlog(name, now) for name in named)
+
     def unsubscribe(self, listener: Listener) -> None:
         """Stop calling `listener`; nothing happens if it is not called."""
         if listener in self._listeners:
@@ -333,6 +346,7 @@ class Authority(Door):
                 f"{self.ledger.path}: [callers] host = false, so vmstate serve alone writes it: "
                 "set VMSTATE_SOCKET to its socket; nothing was written"
             )
+        transaction.address(law.constitution.document.notify)
         return law
 
     def _say_first(self, transaction: Transaction, now: Moment, via: str) -> tuple[Receipt, ...]:

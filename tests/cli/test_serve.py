@@ -166,3 +166,35 @@ def test_a_drills_ledger_is_not_served(short):
     done = short.process([VMSTATE, "serve", "--ledger", "kept/mine.db"])
     assert done.code == 2
     assert done.err == "error: kept/mine.db is a drill's ledger: its time is the drill's\n"
+
+
+def test_a_command_under_notify_is_told_of_an_end_on_time(short, serving):
+    heard = short.path / "heard.json"
+    table = f"""
+[notify.pager]
+command = ["/bin/sh", "-c", "cat > {heard}.new && mv {heard}.new {heard}"]
+events  = ["ended"]
+"""
+    text = (short.path / "constitution.toml").read_text(encoding="utf-8")
+    (short.path / "constitution.toml").write_text(text + table, encoding="utf-8")
+    short.ok("vmstate init")
+    process = serving()
+    lease = climb(short)
+    assert lease in process.stdout.readline()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not heard.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    told = json.loads(heard.read_bytes())
+    assert (told["type"], told["lease"], told["target"]) == ("vmstate.ended", lease, "pager")
+
+
+def test_a_target_that_can_not_be_told_is_said_once_and_holds_up_nothing(short, serving):
+    text = (short.path / "constitution.toml").read_text(encoding="utf-8")
+    table = '\n[notify.pager]\ncommand = ["false"]\nevents  = ["ended"]\n'
+    (short.path / "constitution.toml").write_text(text + table, encoding="utf-8")
+    short.ok("vmstate init")
+    process = serving()
+    lease = climb(short)
+    assert lease in process.stdout.readline()
+    said = process.stderr.readline()
+    assert said == "pager is behind: ended with exit code 1; trying again\n"

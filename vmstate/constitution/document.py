@@ -20,6 +20,7 @@ from vmstate.constitution.fields import (
     Pattern,
     Table,
     TokenDigest,
+    Url,
     Word,
     Words,
 )
@@ -221,11 +222,12 @@ NOTICES = ("request", "ending", "ended", "lock", "denied", "amended")
 class Notify(Table):
     """`[notify.<name>]`: who is told what, by a command or at a URL.
 
-    `events` are of `NOTICES`; `before` is how long before a lease's end `ending` is told.
+    `events` are of `NOTICES`; `before` is how long before a lease's end `ending` is told, five
+    minutes where nothing is said. A command is given its words as they are, never to a shell.
     """
 
     command: Annotated[tuple[Line, ...], Field(strict=False, min_length=1)] | None = None
-    url: Line | None = None
+    url: Url | None = None
     events: Annotated[
         tuple[Literal["request", "ending", "ended", "lock", "denied", "amended"], ...],
         Field(strict=False, min_length=1),

@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from ipaddress import ip_address
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -71,6 +73,41 @@ def _check_account(text: str) -> str:
     return text
 
 
+def _check_url(text: str) -> str:
+    """Where notices are posted: encrypted unless it stays on this machine, and without a password.
+
+    What is told is not for whoever listens on the way, and a constitution holds no secret.
+    """
+    if re.search(r"[^!-~]", text):
+        raise InputError(f"{text!r} is not a URL: percent-encode what is no ASCII")
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise InputError(f"{text!r} is not a URL: {error}") from error
+    if parts.scheme not in {"https", "http"} or not host:
+        raise InputError(f"{text!r} is not a URL, write it as https://host/path")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise InputError(
+            f"{text!r} would be read on the way: write https://, or http:// to 127.0.0.1"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise InputError("the URL names a user: leave it out, each notice is signed")
+    if parts.fragment:
+        raise InputError(f"{text!r} has a fragment, which is never sent: leave it out")
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine, spelled so that no resolver is asked."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 Duration = Annotated[timedelta, _from_text(canonical.parse_duration, timedelta)]
 Exact = Annotated[Decimal, _from_text(canonical.parse_decimal, Decimal)]
 Key = Annotated[PublicKey, _from_text(PublicKey.parse, PublicKey)]
@@ -80,6 +117,7 @@ Pattern = Annotated[str, _checked(_check_pattern)]
 Line = Annotated[str, _checked(_check_line)]
 Account = Annotated[str, _checked(_check_account)]
 TokenDigest = Annotated[str, _checked(check_token_digest)]
+Url = Annotated[str, _checked(_check_url)]
 Words = Annotated[tuple[Word, ...], Field(strict=False, min_length=1)]
 
 

@@ -6,7 +6,7 @@ table misfits, and then a file would need a second load to show all that is wron
 
 from collections.abc import Iterator
 
-from vmstate.constitution.document import Document, Fact, FactNeed, Invariant
+from vmstate.constitution.document import Document, Fact, FactNeed, Invariant, Notify
 from vmstate.constitution.lines import Finding, Place
 
 _INVARIANT_SHAPES = (
@@ -31,10 +31,7 @@ def find_odd_parts(document: Document) -> Iterator[Finding]:
         for name, need in escalation.needs.facts.items():
             yield from _fact_need(need, ("escalations", rule, "needs", "facts", name))
     for name, notify in document.notify.items():
-        if (notify.command is None) == (notify.url is None):
-            place = ("notify", name)
-            what = 'write either command = ["program", …] or url = "https://…"'
-            yield place, what, _below(place, "command", "url")
+        yield from _notify(notify, ("notify", name))
     for name, invariant in document.invariants.items():
         yield from _invariant(invariant, ("invariants", name))
 
@@ -56,6 +53,21 @@ def _fact(fact: Fact, place: Place) -> Iterator[Finding]:
 def _fact_need(need: FactNeed, place: Place) -> Iterator[Finding]:
     if not need.model_fields_set:
         yield place, "asks nothing: write min, max, one_of or not_in", (place,)
+
+
+def _notify(notify: Notify, place: Place) -> Iterator[Finding]:
+    if (notify.command is None) == (notify.url is None):
+        what = 'write either command = ["program", …] or url = "https://…"'
+        yield place, what, _below(place, "command", "url")
+    if notify.command is not None:
+        program, at = notify.command[0], (*place, "command")
+        if "/" in program and not program.startswith("/"):
+            # It would be another program wherever `vmstate serve` was started.
+            what = f"{program!r} is found from one folder only: write its whole path, or its name"
+            yield (*at, 0), what, (at,)
+    if notify.before is not None and "ending" not in notify.events:
+        what = 'before says when "ending" is told, and it is not in events: add it'
+        yield (*place, "before"), what, _below(place, "before", "events")
 
 
 def _invariant(invariant: Invariant, place: Place) -> Iterator[Finding]:

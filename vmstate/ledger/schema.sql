@@ -128,3 +128,34 @@ CREATE TABLE statement (
     id   TEXT PRIMARY KEY,
     seq  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What is still to be told, and to whom; kept a while once it was. No evidence, and audit leaves it
+-- out: each row points at a receipt, and was written in its transaction.
+CREATE TABLE outbox (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: a message's id follows from it
+    target        TEXT NOT NULL,          -- of [notify]
+    event         TEXT NOT NULL,
+    seq           INTEGER NOT NULL,       -- the receipt that is told; of several the newest
+    first_seq     INTEGER NOT NULL,
+    count         INTEGER NOT NULL CHECK (count >= 1),
+    fold          TEXT,                   -- what is told in numbers: of whom, and why denied
+    lease_seq     INTEGER,                -- for what is told before a lease ends
+    planned       INTEGER NOT NULL,       -- not to be told before it is due
+    due_us        INTEGER NOT NULL,
+    due_boot      TEXT NOT NULL,
+    due_boot_us   INTEGER NOT NULL,
+    claimed       INTEGER NOT NULL,       -- on its way, or was when its process was killed
+    hold_boot     TEXT NOT NULL,          -- not to be tried before: a claim, or a pause after a failure
+    hold_boot_us  INTEGER NOT NULL,
+    attempts      INTEGER NOT NULL,
+    fault         TEXT NOT NULL,          -- why the last attempt failed
+    told_us       INTEGER,
+    told_boot     TEXT,
+    told_boot_us  INTEGER
+) STRICT;
+CREATE INDEX outbox_due ON outbox (target, planned, due_us, id) WHERE told_us IS NULL;
+CREATE INDEX outbox_due_by_boot ON outbox (target, due_boot, due_boot_us)
+    WHERE told_us IS NULL AND planned = 1;
+CREATE INDEX outbox_of_lease ON outbox (lease_seq) WHERE told_us IS NULL AND lease_seq IS NOT NULL;
+CREATE INDEX outbox_folded ON outbox (target, fold, id) WHERE fold IS NOT NULL;
+CREATE INDEX outbox_told ON outbox (id) WHERE told_us IS NOT NULL;

@@ -16,6 +16,7 @@ from vmstate.leases.lease import Lease, LeaseStack, lease_id
 from vmstate.leases.lock import SCOPES, Lock
 from vmstate.leases.watermark import Watermark, passed
 from vmstate.ledger.merkle import Tree
+from vmstate.ledger.outbox import Outbox
 from vmstate.ledger.receipt import Receipt, spell_leaf
 from vmstate.treasury.budget import Budget
 
@@ -130,6 +131,10 @@ class Snapshot:
         drill = self.drill()
         closes = drill.until if drill is not None else None
         return LeaseStack(baseline, self.watermark(), _readable(rows), closes)
+
+    def outbox(self) -> Outbox:
+        """What is still to be told of receipts."""
+        return Outbox(self._db)
 
     def drill(self) -> DrillState | None:
         """The mode of this ledger if it is a drill's."""

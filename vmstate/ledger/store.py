@@ -228,6 +228,18 @@ class Ledger:
         """
         self._load_key()
 
+    def sign_notice(self, content: bytes) -> bytes:
+        """Sign one line that is told outside, with the log's key.
+
+        A checkpoint has three lines and more, so neither is ever taken for the other.
+
+        Raises:
+            LedgerUnavailable, LedgerMismatch: the key is missing, or another's.
+        """
+        if b"\n" in content:
+            raise RuntimeError("a notice is one line: a checkpoint is signed by its transaction")
+        return self._load_key().sign(content)
+
     def close(self) -> None:
         """Close every connection; the ledger can't be used afterwards."""
         with self._lock:

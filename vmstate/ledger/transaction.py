@@ -5,11 +5,13 @@ all of it commits, is the store's business.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vmstate.canonical import Json
 from vmstate.clock import Moment, to_us
+from vmstate.constitution.document import Notify
 from vmstate.constitution.law import Constitution
 from vmstate.decisions.decision import Entry, Grounds
 from vmstate.errors import InputError, TamperError
@@ -80,6 +82,7 @@ class Transaction(Snapshot):
         head = super().head()
         self._tree, self._watermark = head.tree, head.watermark
         self._constitution = self.constitution()[0]
+        self._targets: Mapping[str, Notify] = {}
         self._appended = False
 
     def head(self) -> Head:
@@ -87,6 +90,10 @@ class Transaction(Snapshot):
 
     def watermark(self) -> Watermark:
         return self._watermark
+
+    def address(self, targets: Mapping[str, Notify]) -> None:
+        """Whom to tell of what is appended from here on; of a drill nobody is told (law 14)."""
+        self._targets = targets if self._log.drill is None else {}
 
     def append(self, entry: Entry, now: Moment) -> Receipt:
         """Write the receipt of `entry` and make the change that it stands for."""
@@ -119,6 +126,9 @@ class Transaction(Snapshot):
             self._execute("INSERT OR REPLACE INTO drill VALUES (1, ?, ?, ?, ?)", row)
         for statement in entry.spends:
             self._execute("INSERT INTO statement VALUES (?, ?)", (statement, place.seq))
+        if self._targets:
+            moved = entry.opens or entry.renews
+            self.outbox().post(self._targets, receipt, now, moved=moved, ended=entry.ends)
         self._tree = self._tree.append(receipt.leaf)
         self._watermark = (entry.watermark or self._watermark).after_receipt(now)
         self._appended = True
@@ -129,6 +139,7 @@ class Transaction(Snapshot):
         self._constitution = constitution.digest
         law = (self._tree.size, constitution.digest, constitution.canonical, constitution.toml)
         self._execute("INSERT INTO constitution VALUES (?, ?, ?, ?)", law)
+        self.address(constitution.document.notify)
         return self.append(entry, now)
 
     def seal(self) -> None:

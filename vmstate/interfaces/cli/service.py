@@ -31,9 +31,10 @@ def serve(settings: Settings) -> None:
     """Give leases back on time, until SIGTERM or Ctrl-C.
 
     Authority ends at its deadline with or without this; what runs here writes the receipts on
-    time. Each receipt written is a line on standard output.
+    time, and tells the targets of [notify]. Each receipt written is a line on standard output.
     """
     from vmstate.expiry import Expiry
+    from vmstate.notices import Deliverer
 
     authority = settings.authority()
     if authority.ledger.drill is not None:
@@ -49,9 +50,12 @@ def serve(settings: Settings) -> None:
     authority.subscribe(lambda receipt: _show(settings, receipt))
     expiry = Expiry(authority)
     expiry.start()
+    deliverer = Deliverer(authority)
+    deliverer.start()
     say(f"{authority.ledger.origin}: giving back on time; SIGTERM or Ctrl-C stops")
     stop.wait()
     expiry.stop()
+    deliverer.stop()
     say("stopped; what is still owed stays due")
 
 
