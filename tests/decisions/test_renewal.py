@@ -1,5 +1,7 @@
 from datetime import timedelta
 
+import pytest
+
 from vmstate.decisions.command import Renew
 
 OPERATOR_1H = 'ttl      = "1h"\nrenewals = 3'
@@ -120,3 +122,60 @@ def test_a_climb_whose_parent_cannot_be_renewed_is_denied_as_a_whole(make_world)
     assert denied.message == "renewed not at all, may be renewed not at all"
     assert world.kept() == before
     assert len(world.receipts()) == count + 1
+
+
+def to_phoenix(world):
+    """Ask for PHOENIX, with the guardian lease below renewed."""
+    reason = "the building is on fire, all of it"
+    request = world.request(to="phoenix", trigger="crisis_declared", reason=reason)
+    approval = world.approval(request, world.root)
+    return world.ask(request, approvals=(approval,), renew_parent=True)
+
+
+@pytest.mark.parametrize("by", ["approval", "attestation"])
+def test_a_parent_that_takes_a_signature_is_renewed_by_itself(world, by):
+    world.operator()
+    if by == "approval":
+        lower = world.guardian().lease
+    else:
+        seen = world.attestation()
+        asked = {"trigger": "threat_detected", "facts": world.threat, "attestations": (seen,)}
+        lower = world.vm.escalate(world.ada, "guardian", **asked).raise_for_denial().lease
+    world.wait(minutes=10)
+    before, count = world.kept(), len(world.receipts())
+    denied = to_phoenix(world)
+    assert world.denied(denied, "renewed_apart")
+    takes = (
+        "approval"
+        if by == "approval"
+        else "attestation of threat.confidence and attestation of threat.type"
+    )
+    assert denied.message == (
+        f"{lower} takes {takes} of its own, and is not renewed along with a climb"
+    )
+    (unmet,) = denied.unmet
+    assert unmet.remedy == (
+        f"renew it by itself first: vmstate renew {lower}; then climb without it"
+    )
+    assert world.kept() == before
+    assert len(world.receipts()) == count + 1
+
+
+def test_facts_on_ones_own_word_count_for_the_parent_too(make_world):
+    ticket = 'needs.facts.ticket = { one_of = ["open"] }'
+    world = make_world(
+        (OPERATOR_1H, f'ttl      = "1h"\nrenewals = 3\n{ticket}'),
+        ("[facts]\n", '[facts]\nticket = { one_of = ["open", "closed"] }\n'),
+    )
+    asked = {"trigger": "operator_request", "reason": world.reason}
+    world.vm.escalate(world.ada, "operator", facts={"ticket": "open"}, **asked).raise_for_denial()
+    world.wait(minutes=50)
+    request = world.request(facts={"ticket": "closed"})
+    refused = world.ask(request, approvals=(world.approval(request),), renew_parent=True)
+    assert world.denied(refused, "fact_unmet")
+    request = world.request(facts={"ticket": "open"})
+    granted = world.ask(request, approvals=(world.approval(request),), renew_parent=True)
+    assert granted.granted
+    renewal = world.receipts()[-2]
+    assert renewal.type == "lease_renewed"
+    assert renewal.fields["authority"]["facts"] == {"ticket": "open"}

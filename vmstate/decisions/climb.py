@@ -49,11 +49,7 @@ def climb(law: Law, state: State, command: Escalate, now: Moment) -> tuple[Entry
     before: tuple[Entry, ...] = ()
     unmet: list[Unmet] = []
     if command.renew_parent and state.stack.leases:
-        top = state.stack.leases[-1]
-        asked = Renew(
-            principal=command.principal, actor=command.actor, reason=command.reason, lease=top.id
-        )
-        renewal = renew(law, state, asked, now)
+        renewal = _renew_parent(law, state, command, now)
         # A parent that lasts as long as it can already is no reason against the climb.
         unmet += [one for one in renewal.grounds.unmet if one.code != "renewal_gains_nothing"]
         if renewal.renews is not None:
@@ -71,6 +67,35 @@ def climb(law: Law, state: State, command: Escalate, now: Moment) -> tuple[Entry
         refused = denial(state, command, unmet, now, rule=rule, hearing=hearing.facts)
         return (_with_cost(law, state, refused, rule),)
     return (*before, _grant(law, state, command, rule, hearing, now))
+
+
+def _renew_parent(law: Law, state: State, command: Escalate, now: Moment) -> Entry:
+    """Renew what a climb stands on, with what can count for both.
+
+    Facts on the requester's own word can. A signature counts once, and the climb's is the climb's:
+    a rule that takes one is renewed by itself.
+    """
+    lease = state.stack.leases[-1]
+    needs, declared = law.document.escalations[lease.rule].needs, law.document.facts
+    asked = Renew(
+        principal=command.principal,
+        actor=command.actor,
+        reason=command.reason,
+        lease=lease.id,
+        facts={
+            name: text
+            for name, text in command.facts.items()
+            if name in needs.facts and name in declared and declared[name].attested_by is None
+        },
+    )
+    attested = [name for name in needs.facts if declared[name].attested_by is not None]
+    takes = (["approval"] if needs.approval else []) + [f"attestation of {n}" for n in attested]
+    if not takes:
+        return renew(law, state, asked, now)
+    remedy = f"renew it by itself first: vmstate renew {lease.id}; then climb without it"
+    path = f"escalations.{lease.rule}.needs"
+    apart = Unmet(path, "renewed_apart", " and ".join(takes), lease.id, remedy)
+    return denial(state, asked, [apart], now, rule=lease.rule, lease=lease.id)
 
 
 def renew(law: Law, state: State, command: Renew, now: Moment) -> Entry:
