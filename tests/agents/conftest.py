@@ -111,7 +111,7 @@ def digest(token):
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def law_text(visibility="hide"):
+def _law_text(visibility="hide"):
     carol = PrivateKey.derive("carol").public
     return LAW.format(carol=carol, visibility=visibility, token=digest(TOKEN), other=digest(OTHER))
 
@@ -243,6 +243,12 @@ class Desks:
 
 
 @pytest.fixture
+def law_text():
+    """The law as text: `law_text(visibility)`."""
+    return _law_text
+
+
+@pytest.fixture
 def anyio_backend():
     return "asyncio"
 
@@ -253,7 +259,7 @@ def make_desks(tmp_path):
 
     def make(visibility="hide"):
         clock = VirtualClock(NOON)
-        law = read_constitution(law_text(visibility).encode())
+        law = read_constitution(_law_text(visibility).encode())
         vm = Authority.create(law, tmp_path / f"ledger-{len(made)}.db", clock=clock)
         made.append(vm)
         desk = Desk(tmp_path / "requests")

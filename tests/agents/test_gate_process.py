@@ -48,11 +48,6 @@ REASON = "look at ticket 4711"
 SECONDS = 30
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")

@@ -6,16 +6,19 @@ answered 401 before anything of the protocol is read.
 """
 
 import hashlib
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import anyio.to_thread
+import click
 import uvicorn
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.stdio import stdio_server
-from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
 
 from vmstate.door import Door
@@ -23,7 +26,6 @@ from vmstate.errors import InputError
 
 STOP_SECONDS = 5  # in which connections may end by themselves when a server is told to stop
 BODY_BYTES = 4_194_304  # of one message
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def caller_by_token() -> str:
@@ -35,16 +37,18 @@ def caller_by_token() -> str:
 
 
 class Tokens:
-    """Bearer tokens, known by their digests alone."""
+    """Bearer tokens, known by their digests alone. `strange` is told of each that is nobody's."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, strange: Callable[[], object]) -> None:
         self._door = door
+        self._strange = strange
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Who presents `token`; None for nobody. It is compared as its digest, and kept nowhere."""
         digest = f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
         name = self._names().get(digest)
         if name is None:
+            await anyio.to_thread.run_sync(self._strange)
             return None
         return AccessToken(token=digest, client_id=name, subject=name, scopes=[])
 
@@ -59,35 +63,48 @@ async def serve_stdio(server: Server[Any], options: NotificationOptions) -> None
         await server.run(incoming, outgoing, server.create_initialization_options(options))
 
 
-async def serve_http(server: Server[Any], door: Door, listen: str) -> None:
-    """Serve agents at `listen` (`HOST:PORT`) under `/mcp`, until told to stop.
+async def serve_http(
+    server: Server[Any], door: Door, listen: str, strange: Callable[[], object]
+) -> None:
+    """Serve agents at `listen` (`HOST:PORT`) under `/mcp`, until cancelled.
 
     Raises:
         InputError: no address, no tokens, or an address that can't be listened at.
     """
     host, port = read_address(listen)
     if not any(one.token for one in door.constitution.document.principals.values()):
-        raise InputError('nobody has a token: add `token = "sha256:…"` under [principals]')
-    url = AnyHttpUrl(f"http://{listen}")
+        remedy = 'put token = "sha256:…", the digest of one, under [principals]'
+        raise InputError(f"nobody has a token: {remedy}")
+    try:
+        listening = socket.create_server((host, port), family=_family(host), reuse_port=False)
+    except OSError as error:
+        raise InputError(f"{listen} can't be listened at: {error.strerror}") from error
+    bound = listening.getsockname()[1]
+    shown = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
     app = server.streamable_http_app(
         host=host,
         max_request_body_size=BODY_BYTES,
-        transport_security=None if host in LOOPBACK else TransportSecuritySettings(),
-        auth=AuthSettings(issuer_url=url, resource_server_url=None),
-        token_verifier=Tokens(door),
+        auth=AuthSettings(issuer_url=AnyHttpUrl(f"http://{shown}"), resource_server_url=None),
+        token_verifier=Tokens(door, strange),
     )
     config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level="critical",
-        access_log=False,
-        timeout_graceful_shutdown=STOP_SECONDS,
+        app, log_level="critical", access_log=False, timeout_graceful_shutdown=STOP_SECONDS
     )
-    try:
-        await uvicorn.Server(config).serve()
-    except SystemExit as error:
-        raise InputError(f"{listen} can't be listened at") from error
+    click.echo(f"listening at http://{shown}/mcp; SIGTERM or Ctrl-C stops", err=True)
+    with listening:
+        await _Quiet(config).serve(sockets=[listening])
+
+
+class _Quiet(uvicorn.Server):
+    """A server that leaves signals to us: it would end the process before counts are written."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def read_address(listen: str) -> tuple[str, int]:

@@ -8,7 +8,7 @@ import anyio
 from vmstate.door import Door
 from vmstate.errors import VmstateError
 from vmstate.interfaces.mcp.desk import Desk
-from vmstate.interfaces.mcp.front import caller_by_token, serve_http, serve_stdio
+from vmstate.interfaces.mcp.front import caller_by_token, read_address, serve_http, serve_stdio
 from vmstate.interfaces.mcp.gate import Gate
 from vmstate.interfaces.mcp.upstream import Address, Child, connect
 from vmstate.interfaces.mcp.warden import Warden
@@ -27,6 +27,8 @@ def run_gate(
 
     With `listen` the callers are known by their tokens, else there is one, `principal`.
     """
+    if listen is not None:
+        read_address(listen)
     desk = Desk(requests)
     warden = Warden(door, server, desk, "host" if listen is None else "token")
     try:
@@ -71,7 +73,7 @@ async def _run_gate(
         if listen is None:
             await serve_stdio(gate.server(), gate.options())
         else:
-            await serve_http(gate.server(), door, listen)
+            await serve_http(gate.server(), door, listen, warden.judge_stranger)
         group.cancel_scope.cancel()
 
 

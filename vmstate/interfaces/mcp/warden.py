@@ -35,6 +35,7 @@ REPEAT_FOR = 60.0  # seconds in which a refusal that repeats another is only cou
 OWN_REFUSALS = 20  # receipts of refusals that one principal can cause in that time
 ARGUMENT_BYTES = 1_048_576  # of one call; what is more belongs into a file
 SINGLES = 1_000  # calls that wait for an approval of their own; the oldest would be asked anew
+STRANGER = "token:unknown"  # whose name stands on record for a token that is nobody's
 NAME_SHOWN = 200  # characters of a name that has no form, as it is shown
 PREFIX = "vmstate_"  # of vmstate's own tools beside those of the server behind the gate
 MANY = "*"  # names of refused calls beyond those that have receipts of their own
@@ -150,6 +151,16 @@ class Warden:
             refusal = replace(judged.refusal, request=request.id, next=again)
             return replace(judged, refusal=refusal)
         return judged
+
+    def judge_stranger(self) -> Judgement:
+        """Put on record that somebody came with a token that is nobody's."""
+        remedy = "use a token whose digest stands under [principals]"
+        given = "a token that is nobody's"
+        claim = Unmet("principals", "unknown_principal", "a known principal", given, remedy)
+        asked = {"principal": STRANGER, "server": self.server, "name": MANY, "claims": (claim,)}
+        salt = secrets.token_hex(16)
+        asked |= {"arguments": digest(salt.encode()), "proven": self.proven}
+        return self._decide(make_command(Call, asked), salt)
 
     def may_call(self, principal: str, kind: Kind, name: str) -> tuple[bool, ToolRule | None]:
         """Whether a list may show `name` as callable now, and the rule; writes nothing."""

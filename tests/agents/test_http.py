@@ -1,0 +1,172 @@
+"""Over HTTP the token says who calls; one gate may stand behind another."""
+
+import re
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from vmstate.authority import Authority
+from vmstate.constitution.loading import load_constitution
+
+pytestmark = pytest.mark.anyio
+VMSTATE = Path(sys.executable).with_name("vmstate")
+ODD = Path(__file__).with_name("odd.py")
+SECONDS = 30
+TOKEN, OTHER = "swordfish-swordfish-swordfish", "starfish-starfish-starfish"
+
+
+@pytest.fixture
+def folder(tmp_path, law_text):
+    text = law_text() + '\n[tools.inner]\ntools."*" = { profile = "observer" }\n'
+    (tmp_path / "constitution.toml").write_text(text, encoding="utf-8")
+    law = load_constitution(tmp_path / "constitution.toml")
+    Authority.create(law, tmp_path / "vmstate.db").close()
+    return tmp_path
+
+
+@asynccontextmanager
+async def listening(folder, *words, **environment):
+    """A gate that listens; gives its address, and ends it by SIGTERM."""
+    gate = subprocess.Popen(
+        [VMSTATE, "gate", "--listen", "127.0.0.1:0", *words],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", **environment},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = await anyio.to_thread.run_sync(gate.stderr.readline)
+        found = re.search(r"http://\S+/mcp", line)
+        assert found, line + gate.stderr.read()
+        yield found[0]
+    finally:
+        gate.send_signal(signal.SIGTERM)
+        said = gate.stderr.read()
+        gate.stderr.close()
+        code = gate.wait(SECONDS)
+    assert (code, said) == (0, "")
+
+
+def odd_server(*options):
+    return ("--server", "inner", *options, "--", sys.executable, ODD, "plain")
+
+
+@asynccontextmanager
+async def client_of(url, token, mode="auto"):
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=SECONDS) as http,
+        Client(streamable_http_client(url, http_client=http), mode=mode) as client,
+    ):
+        yield client
+
+
+def ledger(folder):
+    return Authority.open(folder / "constitution.toml", folder / "vmstate.db")
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_two_agents_at_one_gate_each_have_what_is_theirs(folder, mode):
+    async with (
+        listening(folder, *odd_server()) as url,
+        client_of(url, TOKEN, mode) as web,
+        client_of(url, OTHER, mode) as other,
+    ):
+        for agent, name in ((web, "agent:web"), (other, "agent:other")):
+            status = await agent.call_tool("vmstate_status", {})
+            assert status.structured_content["principal"] == name
+        asked = {"to": "operator", "reason": "look at ticket 4711"}
+        await web.call_tool("vmstate_request_escalation", asked)
+        held = [
+            (await agent.call_tool("vmstate_status", {})).structured_content["profile"]
+            for agent in (web, other)
+        ]
+        assert held == ["operator", "observer"]
+        assert not (await other.call_tool("look", {})).is_error
+    vm = ledger(folder)
+    granted = vm.receipts(type_="profile_escalation")[0].fields["who"]
+    assert granted == {"actor": "agent:web", "principal": "agent:web", "proof": "token"}
+    (counted,) = vm.receipts(type_="tool_call")
+    assert counted.fields["who"]["principal"] == "agent:other"
+    vm.close()
+
+
+async def test_a_token_for_nobody_is_turned_away_on_the_record_and_never_repeated(folder):
+    async with listening(folder, *odd_server()) as url:
+        async with httpx2.AsyncClient() as http:
+            for headers in ({}, *({"Authorization": "Bearer jellyfish-jellyfish"},) * 30):
+                answer = await http.post(url, json={}, headers=headers)
+                assert answer.status_code == 401
+                assert "jellyfish" not in answer.text
+        async with client_of(url, TOKEN) as agent:
+            assert not (await agent.call_tool("vmstate_status", {})).is_error
+    vm = ledger(folder)
+    denials = vm.receipts(denied=True)
+    assert [one.fields["who"]["principal"] for one in denials] == ["token:unknown"] * 2
+    assert denials[0].unmet[0].code == "unknown_principal"
+    assert denials[1].unmet[0].code == "tool_repeated"
+    vm.close()
+    for path in folder.rglob("*"):
+        assert path.is_dir() or b"jellyfish" not in path.read_bytes()
+
+
+async def test_a_gate_at_an_address_has_its_token_and_the_agent_has_not(folder, tmp_path, law_text):
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    text = law_text() + '\n[tools.far]\ntools.look = { profile = "observer" }\n'
+    (outer / "constitution.toml").write_text(text, encoding="utf-8")
+    Authority.create(load_constitution(outer / "constitution.toml"), outer / "vmstate.db").close()
+    async with listening(folder, *odd_server()) as inner:
+        words = ("--server", "far", "--url", inner, "--token-env", "FAR_TOKEN")
+        async with (
+            listening(outer, *words, FAR_TOKEN=OTHER) as url,
+            client_of(url, TOKEN) as agent,
+        ):
+            listed = {tool.name for tool in (await agent.list_tools()).tools}
+            assert "look" in listed
+            assert "die" not in listed
+            assert not (await agent.call_tool("look", {})).is_error
+    vm = ledger(folder)
+    assert vm.receipts(type_="tool_call")[0].fields["who"]["principal"] == "agent:other"
+    vm.close()
+    for path in outer.rglob("*"):
+        assert path.is_dir() or OTHER.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--listen", "here", "--", "cat"), "'here' is no address to listen at"),
+        (("--listen", "127.0.0.1:99999", "--", "cat"), "'127.0.0.1:99999' is no address"),
+        (
+            ("--url", "http://127.0.0.1:1/mcp", "--as", "agent:7"),
+            "http://127.0.0.1:1/mcp is no MCP server that answers",
+        ),
+        (
+            ("--url", "http://127.0.0.1:1/mcp", "--as", "agent:7", "--token-env", "NOT_SET"),
+            "NOT_SET is not set: it has to hold the server's token",
+        ),
+    ],
+)
+async def test_an_address_that_is_none_is_told(folder, words, message):
+    done = subprocess.run(
+        [VMSTATE, "gate", "--server", "inner", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
