@@ -19,7 +19,17 @@ TOP = {
     "diagrams",
     "tests",
 }
-HEAVY = ("apscheduler", "freezegun", "graphviz", "rich", "transitions", "pydantic", "apsw")
+HEAVY = (
+    "apscheduler",
+    "mcp",
+    "anyio",
+    "freezegun",
+    "graphviz",
+    "rich",
+    "transitions",
+    "pydantic",
+    "apsw",
+)
 
 
 def test_each_floor_imports_only_the_floors_below_it_and_each_library_has_one_door():

@@ -8,7 +8,9 @@ import atexit
 import fcntl
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -61,10 +63,23 @@ class Session:
 
 _lock = threading.Lock()
 _sessions: dict[int, Session] = {}
+_seated: ContextVar[Session | None] = ContextVar("vmstate_session", default=None)
+
+
+@contextmanager
+def acting_as(here: Session) -> Iterator[None]:
+    """Let what is called inside the block work on `here`; a server has one for each caller."""
+    token = _seated.set(here)
+    try:
+        yield
+    finally:
+        _seated.reset(token)
 
 
 def session() -> Session:
-    """This process's session, made when it is first needed."""
+    """The session of the block around, else this process's, made when it is first needed."""
+    if (here := _seated.get()) is not None:
+        return here
     with _lock:
         if os.getpid() not in _sessions:
             _sessions.clear()  # a forked child can use neither its parent's ledger nor its thread

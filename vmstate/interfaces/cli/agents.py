@@ -1,5 +1,6 @@
 """`gate`, `mcp`, `hook`: the doors of agents."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ REMEDY = "the MCP SDK is not installed: pip install 'vmstate[mcp]'"
 
 def _guarding(settings: Settings) -> "Authority":
     """The ledger, if what it says may guard something real (law 14)."""
-    _require_sdk()
     authority = settings.authority()
     if authority.is_drill:
         what = "its authority is for drills, and a gate guards something real"
@@ -26,14 +26,16 @@ def _guarding(settings: Settings) -> "Authority":
     return authority
 
 
-def _require_sdk() -> None:
-    from importlib.util import find_spec
+class _Served(Command):
+    """A verb that takes the MCP SDK; without it even its help says how to get it."""
 
-    if find_spec("mcp") is None:
-        raise InputError(REMEDY)
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        if find_spec("mcp") is None:
+            raise InputError(REMEDY)
+        return super().parse_args(context, args)
 
 
-@click.command(cls=Command, context_settings={"ignore_unknown_options": False})
+@click.command(cls=_Served)
 @principal_option("Who calls, over stdio.  [env: VMSTATE_PRINCIPAL]")
 @click.option("--server", help="Its table under [tools]; by default the only one there is.")
 @click.option("--listen", metavar="HOST:PORT", help="Serve over HTTP, each caller by its token.")
@@ -74,6 +76,49 @@ def gate(
 
     folder = requests or _requests(settings)
     run_gate(authority, name, target, folder, principal=who, listen=listen)
+
+
+@click.command("mcp", cls=_Served)
+@principal_option("Who calls, over stdio.  [env: VMSTATE_PRINCIPAL]")
+@click.option("--listen", metavar="HOST:PORT", help="Serve over HTTP, each caller by its token.")
+@click.option(
+    "--requests",
+    type=click.Path(path_type=Path),
+    help="The folder where requests wait for approvers.  [default: <ledger>.requests]",
+)
+@click.pass_obj
+def mcp_(settings: Settings, who: str | None, listen: str | None, requests: Path | None) -> None:
+    """Serve authority to agents: status, why, asking, taking, giving back, and the runbook's calls.
+
+    Nothing here approves, locks, amends or recovers. With DRILL_MODE=1, over stdio, everything is
+    done in a drill's ledger of its own.
+    """
+    import os
+
+    from vmstate.expiry import Expiry
+    from vmstate.interfaces.mcp.run import run_server
+    from vmstate.session import Session, session
+
+    folder = requests or _requests(settings)
+    if os.environ.get("DRILL_MODE", "0") != "0":
+        if listen is not None:
+            raise InputError("a drill is one principal's: leave --listen out, or DRILL_MODE")
+        here = session()
+        folder = here.authority.ledger.path.with_suffix(".requests")
+        run_server(here.authority, folder, lambda _: here, principal=here.principal, listen=None)
+        return
+    authority = _guarding(settings)
+    if listen is None:
+        who = required(who, "--as")
+        authority.standing(who)
+    expiry = Expiry(authority)
+    expiry.start()
+    click.get_current_context().call_on_close(expiry.stop)
+
+    def session_of(principal: str) -> Session:
+        return Session(authority, expiry, principal, None)
+
+    run_server(authority, folder, session_of, principal=who, listen=listen)
 
 
 def _target(

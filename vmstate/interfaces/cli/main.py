@@ -46,6 +46,8 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "audit": ("receipts", "audit", "Verify a ledger or an exported folder."),
     "recover": ("service", "recover", "Go on after a clock in the past, on the record."),
     "serve": ("service", "serve", "Give leases back on time until told to stop."),
+    "mcp": ("agents", "mcp_", "Serve authority to agents, as an MCP server."),
+    "hook": ("hook", "hook", "Decide for agent programs that ask before they run a tool."),
     "gate": ("agents", "gate", "Stand in front of an MCP server."),
     "drill": ("drills", "drill", "Rehearse on virtual time."),
     "canary": ("canary", "canary", "Take a short lease, and see that it comes back."),

@@ -7,7 +7,7 @@ An agent's request is written there and nowhere else; an approval counts by its 
 does not matter who put it there. Nothing in the folder grants anything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,10 @@ class Desk:
     def find(self, request: str) -> Request | None:
         """The request with this id, if it waits here."""
         return _read_request(self._path(request)) if _is_id(request) else None
+
+    def find_like(self, fits: Callable[[Request], bool]) -> Request | None:
+        """A request that waits and that `fits`."""
+        return next((one for one in self._waiting() if fits(one)), None)
 
     def approvals(self, request: Request) -> tuple[Signed, ...]:
         """What was signed for `request` so far; whether it counts is for the ledger to say."""

@@ -22,7 +22,6 @@ import mcp_types as types
 from mcp import MCPError
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
-from pydantic import BaseModel
 
 from vmstate.constitution.tools import Kind, ToolRule
 from vmstate.door import Door
@@ -31,6 +30,7 @@ from vmstate.interfaces.mcp.audience import Audience
 from vmstate.interfaces.mcp.desk import Desk
 from vmstate.interfaces.mcp.own import OWN, Caller, OwnTool
 from vmstate.interfaces.mcp.refusal import Refusal
+from vmstate.interfaces.mcp.results import failed, own_result, own_tool, refused
 from vmstate.interfaces.mcp.upstream import Upstream, UpstreamGone, own_meta
 from vmstate.interfaces.mcp.warden import PREFIX, Judgement, Warden
 
@@ -380,40 +380,8 @@ class Gate:
         return await anyio.to_thread.run_sync(work, limiter=self._limiter)
 
 
-def refused(refusal: Refusal) -> types.CallToolResult:
-    """A refusal as the result of a tool: a model reads results, and may not see errors."""
-    text = types.TextContent(type="text", text=refusal.sentence)
-    return types.CallToolResult(content=[text], structured_content=refusal.body(), is_error=True)
-
-
 def _forbidden(refusal: Refusal) -> MCPError:
     return MCPError(FORBIDDEN, refusal.sentence, refusal.body())
-
-
-def failed(error: VmstateError) -> types.CallToolResult:
-    """Something that could not be decided or done, as the result of a tool."""
-    text = types.TextContent(type="text", text=str(error))
-    body = {"error": type(error).__name__, "message": str(error)}
-    return types.CallToolResult(content=[text], structured_content=body, is_error=True)
-
-
-def own_result(answer: BaseModel) -> types.CallToolResult:
-    """What a tool of vmstate's own gives."""
-    body = answer.model_dump(mode="json")
-    text = types.TextContent(type="text", text=answer.model_dump_json(exclude_none=True))
-    denied = body.get("status") == "denied"
-    return types.CallToolResult(content=[text], structured_content=body, is_error=denied)
-
-
-def own_tool(name: str, tool: OwnTool) -> types.Tool:
-    """How a tool of vmstate's own is listed."""
-    return types.Tool(
-        name=name,
-        description=tool.description,
-        input_schema=tool.takes.model_json_schema(),
-        output_schema=tool.gives.model_json_schema(),
-        annotations=types.ToolAnnotations(read_only_hint=tool.reads, open_world_hint=False),
-    )
 
 
 def _annotated(item: _Item, rule: ToolRule) -> str:

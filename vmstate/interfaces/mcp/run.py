@@ -1,17 +1,22 @@
 """Puts a gate or a server together, runs it, and leaves nothing uncounted behind."""
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+from mcp.server.lowlevel import NotificationOptions
 
+from vmstate.decisions.command import Proven
 from vmstate.door import Door
 from vmstate.errors import VmstateError
 from vmstate.interfaces.mcp.desk import Desk
 from vmstate.interfaces.mcp.front import caller_by_token, read_address, serve_http, serve_stdio
 from vmstate.interfaces.mcp.gate import Gate
+from vmstate.interfaces.mcp.server import AuthorityServer
 from vmstate.interfaces.mcp.upstream import Address, Child, connect
 from vmstate.interfaces.mcp.warden import Warden
+from vmstate.session import Session
 
 
 def run_gate(
@@ -82,3 +87,33 @@ async def _stop_on_signal(scope: anyio.CancelScope) -> None:
         async for _ in signals:
             scope.cancel()
             return
+
+
+def run_server(
+    door: Door,
+    requests: Path,
+    session_of: Callable[[str], Session],
+    *,
+    principal: str | None,
+    listen: str | None,
+) -> None:
+    """Serve authority itself; see `run_gate`."""
+    if listen is not None:
+        read_address(listen)
+    proven: Proven = "host" if listen is None else "token"
+    who = caller_by_token if principal is None or listen is not None else lambda: principal
+    made = AuthorityServer(door, Desk(requests), who, session_of, proven)
+    try:
+        anyio.run(_run_server, door, made, listen)
+    except BaseExceptionGroup as group:
+        raise _reason(group) from group
+
+
+async def _run_server(door: Door, made: AuthorityServer, listen: str | None) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(_stop_on_signal, group.cancel_scope)
+        if listen is None:
+            await serve_stdio(made.server(), NotificationOptions())
+        else:
+            await serve_http(made.server(), door, listen, lambda: None)
+        group.cancel_scope.cancel()

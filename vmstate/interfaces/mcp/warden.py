@@ -34,7 +34,6 @@ FOLD_CALLS = 1_000  # and how many
 REPEAT_FOR = 60.0  # seconds in which a refusal that repeats another is only counted
 OWN_REFUSALS = 20  # receipts of refusals that one principal can cause in that time
 ARGUMENT_BYTES = 1_048_576  # of one call; what is more belongs into a file
-SINGLES = 1_000  # calls that wait for an approval of their own; the oldest would be asked anew
 STRANGER = "token:unknown"  # whose name stands on record for a token that is nobody's
 NAME_SHOWN = 200  # characters of a name that has no form, as it is shown
 PREFIX = "vmstate_"  # of vmstate's own tools beside those of the server behind the gate
@@ -93,7 +92,6 @@ class Warden:
     proven: Proven = "host"
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _folds: dict[_Key, _Fold] = field(default_factory=dict)
-    _singles: dict[tuple[str, Kind, str, str], Request] = field(default_factory=dict)
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
 
     def judge(
@@ -126,24 +124,15 @@ class Warden:
 
     def _judge_single(self, command: Call, text: str) -> Judgement:
         """A call that needs its own approval: the same call finds the request that it made."""
-        key = (command.principal, command.kind, command.name, text)
-        with self._lock:
-            request = self._singles.get(key)
+        request = self.desk.find_like(lambda one: self._is_for(one, command, text))
         if request is None:
             nonce = new_nonce()
-            command = command.model_copy(update=_as_shown(text, nonce))
-            origin = self.door.origin
-            request = prepare_call(self.door.constitution, origin, command, nonce=nonce)
-            with self._lock:
-                while len(self._singles) >= SINGLES:
-                    self._singles.pop(next(iter(self._singles)))
-                self._singles[key] = request
+            shown = command.model_copy(update=_as_shown(text, nonce))
+            request = prepare_call(self.door.constitution, self.door.origin, shown, nonce=nonce)
         backed = {"request": request, "approvals": self.desk.approvals(request)}
-        shown = _as_shown(text, request.nonce)
-        judged = self._decide(command.model_copy(update={**shown, **backed}), request.nonce)
+        shown = command.model_copy(update={**_as_shown(text, request.nonce), **backed})
+        judged = self._decide(shown, request.nonce)
         if judged.allowed:
-            with self._lock:
-                self._singles.pop(key, None)
             self.desk.take(request)
         elif judged.refusal is not None and judged.refusal.only_approval:
             self.desk.lay(request)
@@ -151,6 +140,12 @@ class Warden:
             refusal = replace(judged.refusal, request=request.id, next=again)
             return replace(judged, refusal=refusal)
         return judged
+
+    def _is_for(self, request: Request, command: Call, text: str) -> bool:
+        """Whether a request that waits is for exactly this call, here and under this law."""
+        shown = command.model_copy(update=_as_shown(text, request.nonce))
+        law, origin = self.door.constitution, self.door.origin
+        return request == prepare_call(law, origin, shown, nonce=request.nonce)
 
     def judge_stranger(self) -> Judgement:
         """Put on record that somebody came with a token that is nobody's."""
