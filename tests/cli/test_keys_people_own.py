@@ -1,5 +1,6 @@
 """Approvals by keys that people have already, made and asked for by programs of their own."""
 
+import json
 import os
 import pty
 import re
@@ -249,6 +250,17 @@ ssh-keygen -q -t ed25519 -N '' -f id_carol
 key=ed25519:$(cut -d' ' -f2 id_carol.pub | base64 -d | tail -c 32 | base64)
 printf '[principals.carol]\\nkey = "%s"\\n' "$key" >> constitution.toml
 """
+
+
+def test_a_denial_names_the_key_that_should_have_signed_by_its_fingerprint(folder):
+    prepare(folder, SSH_KEY.format(kind="ed25519"))
+    shell(folder, STATEMENT + "key=$(cut -d' ' -f1,2 id_carol.pub)\nsignature=AAAA\n" + JOINED)
+    asked = "--request request.json --approval approval.json --json"
+    done = folder.run(f"vmstate escalate guardian {asked}")
+    shown = folder.ok("ssh-keygen -l -f id_carol.pub").split()[1]
+    unmet = json.loads(done.out)["receipt"]["authority"]["unmet"]
+    needed = {one["code"]: one["required"] for one in unmet}
+    assert needed["approval_signature"] == f"a signature by {shown}"
 
 
 def test_a_key_that_the_constitution_writes_in_another_way_is_told_so_before_it_signs(folder):

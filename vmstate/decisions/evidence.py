@@ -187,7 +187,7 @@ def _basic_fault(signed: Signed, kind: str, at: Setting) -> Unmet | None:
     if key is None:
         return _fault(signed, kind, "no_key", "a key under [principals]")
     if not signed.verifies(key):
-        return _fault(signed, kind, "signature", f"a signature by {key}")
+        return _fault(signed, kind, "signature", f"a signature by {key.fingerprint}")
     if (lock := at.locked.get(at.people.person(signed.by))) is not None:
         return _fault(signed, kind, "locked", lock)
     statement = signed.statement
