@@ -32,7 +32,7 @@ UNKNOWN = {
     "…": r".*",
 }
 # What asks, and so may leave a receipt; every other verb only reads.
-WRITING = {"init", "escalate", "renew", "release", "revoke", "recover", "serve"}
+WRITING = {"init", "escalate", "renew", "release", "revoke", "recover", "serve", "lock", "unlock"}
 
 
 @dataclass

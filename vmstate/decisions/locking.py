@@ -168,6 +168,7 @@ def _entry(lock: Lock, rule: str) -> Entry:
         "expired" if lock.state == "expired" else "recorded",
         Grounds(rule),
         principal=lock.name if lock.scope == "principal" else None,
+        expires_at=None if lock.until is None else lock.until.wall,
         detail=detail,
         lock=lock,
     )

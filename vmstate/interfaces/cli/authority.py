@@ -9,6 +9,7 @@ import click
 
 from vmstate.canonical import Json, format_at, format_duration
 from vmstate.errors import LedgerNotFound
+from vmstate.interfaces.cli.locks import lock_body
 from vmstate.interfaces.cli.options import (
     backing_options,
     complete_lease,
@@ -57,6 +58,7 @@ def status(settings: Settings, who: str | None) -> None:
     """Show who holds what, and until when. With WHO, that one alone."""
     authority = settings.authority()
     standings = authority.status() if who is None else (authority.standing(who),)
+    locks = authority.locks()
     with authority.ledger.read() as snapshot:
         size = snapshot.head().tree.size
         overdue = snapshot.due(authority.clock.read(), 1)
@@ -70,6 +72,7 @@ def status(settings: Settings, who: str | None) -> None:
                 "drill": authority.ledger.drill is not None,
                 "size": size,
                 "overdue": bool(overdue),
+                "locks": [lock_body(one) for one in locks],
                 "standing": bodies,
             }
         )
@@ -80,6 +83,8 @@ def status(settings: Settings, who: str | None) -> None:
     say(f"{authority.ledger.origin}  {count(size, 'receipt')}{drill}")
     if who is None:
         say(f"everybody else stands at {authority.constitution.baseline}")
+    for one in locks:
+        say(f"{click.style('locked', fg='red', bold=True)}: {one.words}")
     if overdue:
         say("some leases are over and their receipts are owed: vmstate serve writes them")
 

@@ -36,6 +36,8 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "renew": ("authority", "renew", "Ask for a later end of the topmost lease."),
     "release": ("authority", "release", "Give a lease back."),
     "revoke": ("authority", "revoke", "End anybody's lease, with a key that may."),
+    "lock": ("locks", "lock", "End at once what somebody or everybody holds, and refuse more."),
+    "unlock": ("locks", "unlock", "Lift a lock; what it ended stays ended."),
     "may": ("authority", "may", "Answer whether somebody may do something now."),
     "why": ("authority", "why", "Say what a request would come to, and what is missing."),
     "request": ("statements", "request", "Write a request down, so that others can sign it."),

@@ -153,6 +153,21 @@ def complete_lease(context: click.Context, _: click.Parameter, incomplete: str) 
     )
 
 
+def complete_lock(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Locks that stand and begin so."""
+    return _complete(context, incomplete, _standing_locks)
+
+
+def _standing_locks(settings: Settings) -> list[str]:
+    from vmstate.authority import Authority
+
+    authority = Authority.open(settings.constitution, settings.ledger)
+    try:
+        return [lock.id for lock in authority.locks()]
+    finally:
+        authority.close()
+
+
 def _live_leases(settings: Settings) -> list[str]:
     from vmstate.authority import Authority
 

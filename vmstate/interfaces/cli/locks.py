@@ -1,0 +1,153 @@
+"""`lock`, `unlock`: ending at once what somebody or everybody holds, and refusing more."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vmstate.canonical import Json, format_at
+from vmstate.interfaces.cli.options import (
+    complete_lock,
+    complete_profile,
+    passphrase_option,
+    read_signer,
+    read_ttl,
+)
+from vmstate.interfaces.cli.output import answer, count, emit, spell_time, table
+from vmstate.interfaces.cli.settings import (
+    Command,
+    Group,
+    Settings,
+    principal_option,
+    required,
+)
+
+if TYPE_CHECKING:
+    from vmstate.door import Door
+    from vmstate.leases.lock import Lock
+    from vmstate.ledger.receipt import Receipt
+
+
+@click.group(cls=Group, invoke_without_command=True)
+@click.option("--principal", metavar="NAME", help="Lock one person, under each of their names.")
+@click.option(
+    "--profile",
+    metavar="PROFILE",
+    shell_complete=complete_profile,
+    help="Lock a profile, and those that include it.",
+)
+@click.option("--all", "everybody", is_flag=True, help="Lock everybody.")
+@click.option("--ttl", help="For how long, such as 4h; by default until it is lifted.")
+@click.option("--reason", default="", help="Why; everybody it refuses is told.")
+@principal_option("Who locks.  [env: VMSTATE_PRINCIPAL]")
+@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their key file.")
+@passphrase_option
+@click.pass_context
+def lock(
+    context: click.Context,
+    principal: str | None,
+    profile: str | None,
+    ttl: str | None,
+    reason: str,
+    who: str | None,
+    key_file: Path | None,
+    passphrase_file: Path | None,
+    *,
+    everybody: bool,
+) -> None:
+    """End at once what one person, a profile or everybody holds, and refuse more.
+
+    Without --ttl until it is lifted: vmstate unlock. Lifting restores nothing.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    settings = context.ensure_object(Settings)
+    if (principal is not None) + (profile is not None) + everybody != 1:
+        raise click.UsageError("Name what to lock: one of --principal, --profile and --all.")
+    actor = required(who, "--as")
+    key = None if key_file is None else read_signer(key_file, passphrase_file)
+    authority = settings.authority()
+    receipt = authority.lock(
+        actor, principal=principal, profile=profile, ttl=read_ttl(ttl), reason=reason, key=key
+    )
+    answer(receipt, settings, _locked(authority, receipt) if receipt.granted else "")
+
+
+def _locked(door: "Door", receipt: "Receipt") -> str:
+    detail = receipt.fields["what"]["detail"]
+    until = "it is lifted"
+    if receipt.expires_at is not None:
+        until = spell_time(receipt.expires_at)
+    ended = count(_ended_by(door, receipt), "lease")
+    subject = detail["name"] or "everybody"
+    return f"{detail['lock']}: {subject} is locked until {until}; {ended} ended"
+
+
+def _ended_by(door: "Door", receipt: "Receipt") -> int:
+    """How many leases the lock ended: their receipts follow its own at once."""
+    ended, after, lock_id = 0, receipt.seq, receipt.fields["what"]["detail"]["lock"]
+    while page := door.receipts(after=after):
+        for one in page:
+            detail = one.fields["what"]["detail"] or {}
+            if one.type != "profile_deescalation":
+                return ended
+            ended += detail.get("lock") == lock_id
+        after = page[-1].seq
+    return ended
+
+
+@lock.command("list", cls=Command)
+@click.pass_obj
+def list_locks(settings: Settings) -> None:
+    """List the locks that stand, with who set them and why."""
+    locks = settings.authority().locks()
+    if settings.json:
+        bodies: list[Json] = [lock_body(one) for one in locks]
+        emit({"ok": True, "locks": bodies})
+        return
+    rows = [
+        (
+            one.id,
+            one.subject,
+            "" if one.until is None else spell_time(one.until.wall),
+            one.by,
+            one.reason,
+        )
+        for one in locks
+    ]
+    table(("LOCK", "ON", "UNTIL", "BY", "REASON"), rows)
+
+
+def lock_body(lock: "Lock") -> dict[str, Json]:
+    """A lock that stands, for `--json`."""
+    return {
+        "lock": lock.id,
+        "scope": lock.scope,
+        "name": lock.name or None,
+        "by": lock.by,
+        "reason": lock.reason,
+        "locked_at": format_at(lock.locked.wall),
+        "until": None if lock.until is None else format_at(lock.until.wall),
+    }
+
+
+@click.command(cls=Command)
+@click.argument("lock", shell_complete=complete_lock)
+@click.option("--reason", default="", help="Why; goes into the receipt.")
+@principal_option("Who lifts it.  [env: VMSTATE_PRINCIPAL]")
+@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their key file.")
+@passphrase_option
+@click.pass_obj
+def unlock(
+    settings: Settings,
+    lock: str,
+    reason: str,
+    who: str | None,
+    key_file: Path | None,
+    passphrase_file: Path | None,
+) -> None:
+    """Lift LOCK, which vmstate lock list names. What it ended stays ended."""
+    actor = required(who, "--as")
+    key = None if key_file is None else read_signer(key_file, passphrase_file)
+    receipt = settings.authority().unlock(actor, lock, reason=reason, key=key)
+    answer(receipt, settings, f"{lock} is lifted; what it ended stays ended")
