@@ -154,26 +154,26 @@ class Authority(Door):
     def submit(self, command: Command) -> Receipt:
         swept = 0
 
-        def work(transaction: Transaction) -> tuple[Receipt, ...]:
+        def work(transaction: Transaction) -> tuple[tuple[Receipt, ...], Receipt]:
             nonlocal swept
             self._write_under(transaction)
             now = self.clock.read()
             stepped = self._say_first(transaction, now, SETTLE)
             decision = self._decide(transaction, command, now)
-            written = [transaction.append(entry, now) for entry in decision.entries]
-            written = [*stepped, *written]
+            written = tuple(transaction.append(entry, now) for entry in decision.entries)
+            answer = written[decision.entries.index(decision.answer)]
             if decision.answer.lock is not None:
                 swept = end_covered(transaction, self._law.decider.law, decision.answer, now)
-            if not isinstance(command, DrillMode) or command.on:
-                return tuple(written)
-            # The end of a drill ends everything in it, in the same transaction.
-            ends = self._settle(transaction, now, SETTLE, self._everybody(transaction))
-            return (*written[:-1], *ends, written[-1])
+            ends: tuple[Receipt, ...] = ()
+            if isinstance(command, DrillMode) and not command.on:
+                # The end of a drill ends everything in it, in the same transaction.
+                ends = self._settle(transaction, now, SETTLE, self._everybody(transaction))
+            return (*stepped, *written, *ends), answer
 
-        receipts = self.ledger.transact(work)
-        self._announce(sorted(receipts, key=lambda receipt: receipt.seq))
-        self._announce_swept(receipts[-1].seq, swept)
-        return receipts[-1]
+        receipts, answer = self.ledger.transact(work)
+        self._announce(receipts)
+        self._announce_swept(answer.seq, swept)
+        return answer
 
     # ---- giving back ------------------------------------------------------------------------
 

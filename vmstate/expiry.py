@@ -151,9 +151,9 @@ class LeaseJobStore(BaseJobStore):
             leases = [
                 lease for _, lease in zip(range(LISTED), snapshot.open_leases(), strict=False)
             ]
-        leases.sort(key=lambda lease: (lease.expires_at, -lease.seq))
+        leases.sort(key=lambda lease: (lease.ends_at, -lease.seq))
         return [
-            self._job(one.id, one.expires_at, (one.principal,), SCHEDULER, one.expires_at)
+            self._job(one.id, one.ends_at, (one.principal,), SCHEDULER, one.ends_at)
             for one in leases
         ]
 
@@ -225,8 +225,8 @@ class LeaseJobStore(BaseJobStore):
             names = tuple(dict.fromkeys(one.principal for one in chunk))
             id_ = chunk[0].lease if len(names) == 1 else f"{chunk[0].lease}+{len(names) - 1}"
             # Ours may be ahead of APScheduler's clock; to it a job must be due now or earlier.
-            at = min(chunk[0].expires_at + self._behind, now)
-            jobs.append(self._job(id_, at, names, via, chunk[-1].expires_at))
+            at = min(chunk[0].ended_at + self._behind, now)
+            jobs.append(self._job(id_, at, names, via, chunk[-1].ended_at))
             self.claims.claim(names, moment)
         return jobs
 
@@ -348,8 +348,8 @@ class Expiry:
         """Look again at once if a lease was made that ends before the next look."""
         if receipt.type not in {"profile_escalation", "lease_renewed"}:
             return
-        next_at, expires_at = self._store.next_at, receipt.expires_at
-        if next_at is None or (expires_at is not None and expires_at < next_at):
+        next_at, ends_at = self._store.next_at, receipt.ends_at
+        if next_at is None or (ends_at is not None and ends_at < next_at):
             self._scheduler.wakeup()
 
 

@@ -21,7 +21,7 @@ TAMPERINGS = {
     ),
     "a lease made longer": (
         "UPDATE lease SET deadline_us = deadline_us + 3600000000",
-        "the table of leases is wrong on lease-2: expires_at\n",
+        "the table of leases is wrong on lease-2: ends_at\n",
     ),
     "a lease ended by hand": (
         "UPDATE lease SET ended_us = 1, ended_boot = 'b', ended_boot_us = 1, ending = 'x'",

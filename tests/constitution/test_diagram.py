@@ -270,6 +270,14 @@ def test_facts_on_the_requesters_word_and_rules_open_to_anybody_are_said_so():
 # ---- hostile text --------------------------------------------------------------------------------
 
 
+def test_bounds_by_uses_and_idleness_are_said_with_the_terms_of_a_rule():
+    text = (ROOT / "constitution.toml").read_text(encoding="utf-8")
+    bounded = text.replace("renewals = 3", 'max_uses = 1\nidle_ttl = "5m"', 1)
+    assert bounded != text
+    for lines in every_line(read_constitution(bounded.encode())):
+        assert "1 use, ends after 5m without one" in lines
+
+
 def test_hostile_text_is_shown_as_text():
     for lines in every_line(read_constitution(HOSTILE.encode())):
         text = " ".join(lines)

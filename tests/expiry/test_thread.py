@@ -144,7 +144,7 @@ def test_health_is_red_once_the_thread_is_gone_and_names_the_oldest_overdue(
     assert not health.is_good
     assert not health.running
     assert health.oldest_overdue.lease == first.lease
-    assert health.oldest_overdue.expires_at == first.expires_at
+    assert health.oldest_overdue.ended_at == first.expires_at
     assert health.overdue_for > timedelta()
 
 

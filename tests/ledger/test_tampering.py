@@ -95,8 +95,9 @@ FILE = {
     ),
     "a lease added": (
         """INSERT INTO lease SELECT 26, principal, 'phoenix', rule, trigger, parent_seq, granted_us,
-           granted_boot, granted_boot_us, deadline_us, deadline_boot, deadline_boot_us, renewals,
-           ended_us, ended_boot, ended_boot_us, ending, unseated FROM lease WHERE seq = 28""",
+           granted_boot, granted_boot_us, limit_us, limit_boot, limit_boot_us, deadline_us,
+           deadline_boot, deadline_boot_us, renewals, max_uses, idle_us, uses, ended_us,
+           ended_boot, ended_boot_us, ending, unseated FROM lease WHERE seq = 28""",
         "lease-26, which no receipt granted",
     ),
     "a lease deleted": ("DELETE FROM lease WHERE seq = 28", "lease-28"),
@@ -166,8 +167,14 @@ LEASE = {
     "trigger": "'anything'",
     "parent_seq": "NULL",
     "granted_us": f"granted_us + {US_PER_DAY}",
+    "limit_us": f"limit_us + {US_PER_DAY}",
+    "limit_boot_us": f"limit_boot_us + {US_PER_DAY}",
     "deadline_us": f"deadline_us + {US_PER_DAY}",
+    "deadline_boot_us": f"deadline_boot_us + {US_PER_DAY}",
     "renewals": "renewals + 1",
+    "max_uses": "9",
+    "idle_us": f"{US_PER_DAY}",
+    "uses": "uses + 1",
 }
 ENDED = {"ended_us": f"ended_us - {US_PER_DAY}", "ending": "'timeout_expired'"}
 HEAD = {

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from vmstate.canonical import format_duration
 from vmstate.constitution.document import Escalation, Fact
-from vmstate.constitution.guards import describe_fact_need
+from vmstate.constitution.guards import describe_fact_need, describe_limits
 from vmstate.constitution.law import Constitution
 from vmstate.errors import InputError
 
@@ -219,6 +219,8 @@ def _rule_rows(constitution: Constitution, rule_id: str, rule: Escalation) -> _R
     yield _STRONG, rule_id
     renewals = {0: "no renewal", 1: "1 renewal"}.get(rule.renewals, f"{rule.renewals} renewals")
     yield _TERMS, f"{rule.trigger}, {format_duration(rule.ttl)}, {renewals}"
+    if limits := describe_limits(rule):
+        yield _TERMS, ", ".join(limits)
     asker = "anybody known" if needs.requester is None else ", ".join(needs.requester)
     yield _NEED, f"asked by {asker}"
     if needs.reason is not None:

@@ -301,3 +301,18 @@ def describe_needs(escalation: Escalation) -> tuple[str, ...]:
     if escalation.cost is not None:
         phrases.append(f"{escalation.cost.amount} from budget {escalation.cost.budget}")
     return tuple(phrases)
+
+
+def describe_limits(escalation: Escalation) -> tuple[str, ...]:
+    """What else than time bounds a lease by this rule, a phrase for each."""
+    return limits_of(escalation.max_uses, escalation.idle_ttl)
+
+
+def limits_of(max_uses: int | None, idle_ttl: timedelta | None) -> tuple[str, ...]:
+    """Bounds by uses and idleness, a phrase for each."""
+    phrases = []
+    if max_uses is not None:
+        phrases.append("1 use" if max_uses == 1 else f"{max_uses} uses at most")
+    if idle_ttl is not None:
+        phrases.append(f"ends after {format_duration(idle_ttl)} without one")
+    return tuple(phrases)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment
 from vmstate.constitution.document import ALLOCATE, DEBIT
-from vmstate.constitution.document import Act as ActTable
 from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.climb import denial, drill_faults
@@ -17,6 +16,7 @@ from vmstate.decisions.command import Act, CreateBudget, Debit, DrillMode
 from vmstate.decisions.decision import DrillState, Entry, Grounds, State
 from vmstate.decisions.law import Law, lock_faults, standing_faults
 from vmstate.decisions.route import shortest_route
+from vmstate.decisions.using import use
 from vmstate.errors import InputError
 from vmstate.leases.watermark import later
 from vmstate.treasury.budget import Budget, cost_line
@@ -39,7 +39,7 @@ def act(law: Law, state: State, command: Act, now: Moment) -> Entry:
         return replace(refused, act=command.act)
     if table.receipt is None:
         raise InputError(f"{command.act} is a read and leaves no receipt: ask `may` about it")
-    entry = _done(state, command, command.act, table, now)
+    entry = _done(law, state, command, command.act, now)
     detail: dict[str, Json] = dict(command.arguments)
     return replace(
         entry,
@@ -63,7 +63,7 @@ def create_budget(law: Law, state: State, command: CreateBudget, now: Moment) ->
     line = cost_line(command.budget, unit, requested=amount, available=0, charged=0)
     if unmet:
         return _treasury_denial(state, command, ALLOCATE, unmet, line, now)
-    entry = _done(state, command, ALLOCATE, law.document.acts[ALLOCATE], now)
+    entry = _done(law, state, command, ALLOCATE, now)
     made = Budget(command.budget, command.name, unit, amount, 0, state.next_seq)
     detail: dict[str, Json] = {"budget": made.id, "name": made.name, "allocated": amount}
     return replace(
@@ -94,7 +94,7 @@ def debit(law: Law, state: State, command: Debit, now: Moment) -> Entry:
     line = cost_line(command.budget, unit, requested=amount, available=available, charged=charged)
     if unmet or budget is None:
         return _treasury_denial(state, command, DEBIT, unmet, line, now)
-    entry = _done(state, command, DEBIT, law.document.acts[DEBIT], now)
+    entry = _done(law, state, command, DEBIT, now)
     return replace(
         entry, type="treasury_debit", scroll="treasury", cost=(line,), budget=budget.after(amount)
     )
@@ -169,13 +169,10 @@ def _reach(law: Law, state: State, principal: str, name: str, now: Moment) -> li
 
 
 def _done(
-    state: State,
-    command: Act | CreateBudget | Debit,
-    name: str,
-    table: ActTable,
-    now: Moment,
+    law: Law, state: State, command: Act | CreateBudget | Debit, name: str, now: Moment
 ) -> Entry:
-    in_drill = state.drill is not None
+    table, in_drill = law.document.acts[name], state.drill is not None
+    touches = use(law, state, table.profile, now)
     return Entry(
         "",
         "granted",
@@ -185,7 +182,8 @@ def _done(
         proof=command.proof,
         why=command.reason,
         from_profile=state.stack.profile(now),
-        lease=state.stack.leases[-1].id if state.stack.leases else None,
+        lease=touches[-1].id if touches else None,
+        touches=touches,
         act=name,
         result=table.in_drill if in_drill else None,
     )

@@ -22,6 +22,7 @@ from vmstate.decisions.evidence import hear_approvals, used_ids
 from vmstate.decisions.law import Law, asker_faults, lock_faults, request_faults, standing_faults
 from vmstate.decisions.route import shortest_route
 from vmstate.decisions.statements import call_facts
+from vmstate.decisions.using import use
 from vmstate.signing import Signed
 
 
@@ -49,7 +50,7 @@ def call(law: Law, state: State, command: Call, now: Moment) -> Entry:
         return replace(refused, trigger=TOOL_CALL, detail=_detail(command))
     request = command.request if approvals else None
     nonce: dict[str, Json] = {} if request is None else {"request_nonce": request.nonce}
-    entry = _made(state, command, found[0], now)
+    entry = _made(law, state, command, found, now)
     grounds = Grounds(
         found[0],
         facts=facts,
@@ -87,7 +88,7 @@ def tally(law: Law, state: State, command: Tally, now: Moment) -> Entry:
         unmet.append(Unmet(found[0], "tally_above", needed, given, remedy))
     if unmet or found is None:
         return replace(denial(state, command, unmet, now), trigger=TOOL_CALL, detail=detail)
-    return replace(_made(state, command, found[0], now), detail=detail)
+    return replace(_made(law, state, command, found, now), detail=detail)
 
 
 def _find(
@@ -149,9 +150,11 @@ def _request_faults(law: Law, state: State, command: Call, now: Moment) -> list[
     return request_faults(command.request, command, wanted, at)
 
 
-def _made(state: State, command: Call | Tally, path: str, now: Moment) -> Entry:
-    # Here a call under a lease is a use of it; what a use does to the lease belongs here.
-    standing = state.stack.standing(now)
+def _made(
+    law: Law, state: State, command: Call | Tally, found: tuple[str, ToolRule], now: Moment
+) -> Entry:
+    path, rule = found
+    touches = use(law, state, rule.profile, now)
     return Entry(
         TOOL_CALL,
         "granted",
@@ -162,7 +165,8 @@ def _made(state: State, command: Call | Tally, path: str, now: Moment) -> Entry:
         why=command.reason,
         trigger=TOOL_CALL,
         from_profile=state.stack.profile(now),
-        lease=standing[-1].id if standing else None,
+        lease=touches[-1].id if touches else None,
+        touches=touches,
     )
 
 

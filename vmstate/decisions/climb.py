@@ -54,8 +54,7 @@ def climb(law: Law, state: State, command: Escalate, now: Moment) -> tuple[Entry
         unmet += [one for one in renewal.grounds.unmet if one.code != "renewal_gains_nothing"]
         if renewal.renews is not None:
             before = (renewal,)
-            leases = (*state.stack.leases[:-1], renewal.renews)
-            stack = replace(state.stack, leases=leases)
+            stack = state.stack.with_changed(*renewal.touches, renewal.renews)
             state = replace(state, stack=stack, next_seq=state.next_seq + 1)
     held = state.stack.profile(now)
     hearing = _hear(law, state, command, now, {"to": command.to, "trigger": command.trigger})
@@ -119,9 +118,9 @@ def renew(law: Law, state: State, command: Renew, now: Moment) -> Entry:
         unmet.append(_no_path(below, lease.profile, lease.trigger, remedy))
     parent = stack.leases[-2] if len(stack.leases) > 1 else None
     wait = hearing.case.waits[lease.profile]
-    parent_left = stack.left(parent, now) if parent is not None else None
+    parent_left = stack.longest(parent, now) if parent is not None else None
     length, clipped_by = _length(table, command.ttl, parent_left, wait)
-    if length <= stack.left(lease, now) and not unmet:
+    if length <= stack.longest(lease, now) and not unmet:
         until, then = format_at(lease.expires_at), format_at(now.wall + length)
         remedy = "renew what it stands on first, or later" if clipped_by else "renew it later"
         unmet.append(Unmet(NO_RULE, "renewal_gains_nothing", then, until, remedy))
@@ -130,7 +129,8 @@ def renew(law: Law, state: State, command: Renew, now: Moment) -> Entry:
             state, command, unmet, now, rule=lease.rule, hearing=hearing.facts, lease=lease.id
         )
         return _with_cost(law, state, refused, lease.rule)
-    longer = replace(lease, deadline=later(now, length), renewals=lease.renewals + 1)
+    limit, renewals = later(now, length), lease.renewals + 1
+    longer = _bounded(replace(lease, limit=limit, renewals=renewals), table, now, length)
     entry = _backed(law, command, hearing, longer, lease.rule, clipped_by)
     return replace(
         entry,
@@ -138,6 +138,7 @@ def renew(law: Law, state: State, command: Renew, now: Moment) -> Entry:
         from_profile=below,
         to_profile=lease.profile,
         renews=longer,
+        touches=stack.alive_below(len(stack.leases) - 1, now),
         **_charge(table, state),
     )
 
@@ -253,9 +254,10 @@ def _grant(
 ) -> Entry:
     table = law.document.escalations[rule]
     parent = state.stack.leases[-1] if state.stack.leases else None
-    parent_left = state.stack.left(parent, now) if parent is not None else None
+    parent_left = state.stack.longest(parent, now) if parent is not None else None
     wait = hearing.case.waits[command.to]
     length, clipped_by = _length(table, command.ttl, parent_left, wait)
+    limit = later(now, length)
     lease = Lease(
         seq=state.next_seq,
         principal=command.principal,
@@ -264,8 +266,10 @@ def _grant(
         trigger=command.trigger,
         parent=parent.id if parent else None,
         granted=now,
-        deadline=later(now, length),
+        limit=limit,
+        deadline=limit,
     )
+    lease = _bounded(lease, table, now, length)
     entry = _backed(law, command, hearing, lease, rule, clipped_by)
     return replace(
         entry,
@@ -275,8 +279,25 @@ def _grant(
         reversible=True,
         setup=command.setup,
         opens=lease,
+        touches=state.stack.alive_below(len(state.stack.leases), now),
         **_charge(table, state),
     )
+
+
+def _bounded(lease: Lease, table: Escalation, now: Moment, left: timedelta) -> Lease:
+    """`lease` with its rule's other bounds, from `now` on; a renewal gives no new uses."""
+    bounded = replace(lease, deadline=lease.limit, max_uses=table.max_uses, idle_ttl=table.idle_ttl)
+    return bounded.alive(now, left)
+
+
+def _bounds(lease: Lease) -> dict[str, Json]:
+    """How a receipt says by what else than time a lease is bounded; nothing if by nothing."""
+    said: dict[str, Json] = {}
+    if lease.max_uses is not None:
+        said["max_uses"] = lease.max_uses
+    if lease.idle_ttl is not None:
+        said["idle_ttl_us"] = duration_us(lease.idle_ttl)
+    return said
 
 
 def _charge(table: Escalation, state: State) -> _Charge:
@@ -327,6 +348,7 @@ def _backed(
     needs = law.document.escalations[rule].needs
     approvals = seated_approvals(law, hearing.approvals, needs.approval)
     request = command.request
+    nonce: dict[str, Json] = {} if request is None else {"request_nonce": request.nonce}
     grounds = Grounds(
         rule,
         facts=hearing.facts.stated,
@@ -348,7 +370,7 @@ def _backed(
         expires_at=lease.expires_at,
         ttl_requested_us=duration_us(command.ttl) if command.ttl else None,
         clipped_by=clipped_by,
-        detail={"request_nonce": request.nonce} if request is not None else None,
+        detail={**nonce, **_bounds(lease)} or None,
         spends=tuple(used_ids((*approvals, *grounds.attestations), request)),
     )
 
@@ -425,6 +447,11 @@ def _renewal_faults(stack: LeaseStack, lease: Lease, table: Escalation) -> list[
     if lease.renewals >= table.renewals:
         given, most = _times(lease.renewals), _times(table.renewals)
         unmet.append(Unmet(path, "renewals_spent", most, given, "let it end, then ask anew"))
+    if table.max_uses is not None and lease.uses >= table.max_uses:
+        # Only where the law was amended since: else its last use would have ended it.
+        path = f"escalations.{lease.rule}.max_uses"
+        given, most = _times(lease.uses), _times(table.max_uses)
+        unmet.append(Unmet(path, "uses_spent", most, given, "let it end, then ask anew"))
     return unmet
 
 

@@ -41,7 +41,7 @@ from vmstate.decisions.decision import Decision, Entry, Grounds, State
 from vmstate.decisions.evidence import Setting, hear_approvals, hear_order, used_ids
 from vmstate.decisions.law import Law, personal_locks, proof_faults, request_faults
 from vmstate.decisions.locking import lift_lock, lock_ends, set_lock
-from vmstate.leases.lease import EXPIRED, PARENT_ENDED, Lease, Overdue
+from vmstate.leases.lease import EXPIRED, IDLE, PARENT_ENDED, USES_SPENT, Lease, Overdue
 from vmstate.signing import Signed
 
 _Answer = Callable[[Law, State, Any, Moment], tuple[Entry, ...]]
@@ -77,7 +77,7 @@ class Decider:
         return (*entries, mode_entry(self.law, state, now, "its time was up"))
 
     def decide(self, state: State, command: Command, now: Moment) -> Decision:
-        """Settle, then judge `command`; the last entry is its answer."""
+        """Settle, then judge `command`, then end the lease that it used up, if it did."""
         entries = list(self.settle(state, now, SETTLE))
         for entry in entries:
             state = state_after(state, entry, now)
@@ -85,7 +85,9 @@ class Decider:
         answers = _ANSWERS[type(command)](self.law, state, command, now)
         if command.order is not None and answers[-1].outcome != "denied":
             answers = _by_order(answers, command.order)
-        return Decision((*entries, *answers), now)
+        for entry in answers:
+            state = state_after(state, entry, now)
+        return Decision((*entries, *answers, *spent(state, now)), answers[-1], now)
 
     def _proven(self, state: State, command: Command, now: Moment) -> Command:
         """The command with its order if that proves who asks; else without, and why."""
@@ -135,9 +137,9 @@ def expiry(overdue: Overdue, now: Moment, via: str) -> Entry:
     """The end of a lease that time ended: no command, no actor."""
     lease = overdue.lease
     by_wall = lease.deadline.wall <= now.wall
-    timed_out = overdue.ending == EXPIRED
+    paths = {EXPIRED: f"endings.{EXPIRED}", IDLE: f"escalations.{lease.rule}.idle_ttl"}
     # The end in effect is the deadline. A lease lost to a clock has none that could be trusted.
-    ended = lease.deadline if timed_out else now
+    ended = overdue.end or now
     hand: dict[str, Json] = {
         "hand": "wall" if by_wall else "boot",
         "late_us": duration_us(overdue.late_for),
@@ -145,7 +147,7 @@ def expiry(overdue: Overdue, now: Moment, via: str) -> Entry:
     return Entry(
         "profile_deescalation",
         "expired",
-        Grounds(f"endings.{EXPIRED}" if timed_out else "endings"),
+        Grounds(paths.get(overdue.ending, "endings")),
         principal=lease.principal,
         due=overdue.due,
         lease=lease.id,
@@ -156,15 +158,42 @@ def expiry(overdue: Overdue, now: Moment, via: str) -> Entry:
         to_profile=overdue.below,
         expires_at=lease.expires_at,
         ended_via=via,
-        detail=hand if timed_out else None,
+        detail=hand if overdue.ending in paths else None,
         ends=replace(lease, ended=ended, ending=overdue.ending),
     )
+
+
+def spent(state: State, now: Moment) -> tuple[Entry, ...]:
+    """The end of a lease that was used as often as it may be, and of what stands on it."""
+    stack = state.stack
+    used_up = next((lease for lease in stack.leases if lease.is_spent), None)
+    if used_up is None:
+        return ()
+    entries = []
+    for lease in reversed(stack.leases[stack.leases.index(used_up) :]):
+        ending = USES_SPENT if lease == used_up else PARENT_ENDED
+        entry = Entry(
+            "profile_deescalation",
+            "expired",
+            Grounds(f"escalations.{used_up.rule}.max_uses"),
+            principal=lease.principal,
+            lease=lease.id,
+            parent=lease.parent,
+            trigger=lease.trigger,
+            ending=ending,
+            from_profile=lease.profile,
+            to_profile=stack.below(lease),
+            expires_at=lease.expires_at,
+            ends=replace(lease, ended=now, ending=ending),
+        )
+        entries.append(entry)
+    return tuple(entries)
 
 
 def state_after(state: State, entry: Entry, now: Moment) -> State:
     """The state once `entry` is written."""
     mark = (entry.watermark or state.watermark).after_receipt(now)
-    stack = replace(state.stack, watermark=mark)
+    stack = replace(state.stack, watermark=mark).with_changed(*entry.touches)
     record = state.record
     if entry.ends is not None:
         stack = stack.after_end(entry.ends)

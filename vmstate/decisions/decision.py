@@ -69,8 +69,9 @@ class Entry:
 
     `opens`, `renews` and `ends` hold the lease as it is afterwards; at most one is set. `budget`
     is the budget as it is afterwards, `drill` the drill's mode, `lock` the lock, `watermark` what
-    time looks like. `spends` are ids of statements that count from now on as used. `scroll` is set
-    for acts alone: the constitution says where their receipts go.
+    time looks like. `touches` are leases whose use or sign of life this is, as they are afterwards.
+    `spends` are ids of statements that count from now on as used. `scroll` is set for acts alone:
+    the constitution says where their receipts go.
     """
 
     type: str
@@ -96,6 +97,7 @@ class Entry:
     opens: Lease | None = None
     renews: Lease | None = None
     ends: Lease | None = None
+    touches: tuple[Lease, ...] = ()
     act: str | None = None
     result: str | None = None
     setup: bool = False
@@ -111,17 +113,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`entries` in the order in which they are written; the last one answers the command.
+    """`entries` in the order in which they are written; `answer` is the one among them that
+    answers the command.
 
     What comes before it was owed already: a clock put on the record, leases that were overdue.
+    What comes after it is what it brought about: the end of a lease that it used up.
     """
 
     entries: tuple[Entry, ...]
+    answer: Entry
     now: Moment
-
-    @property
-    def answer(self) -> Entry:
-        return self.entries[-1]
 
     @property
     def granted(self) -> bool:

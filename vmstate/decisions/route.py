@@ -4,7 +4,13 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from vmstate.constitution.guards import Case, RequesterGuard, describe_needs
+from vmstate.constitution.guards import (
+    Case,
+    RequesterGuard,
+    describe_limits,
+    describe_needs,
+    limits_of,
+)
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.decision import Entry
 from vmstate.decisions.law import Law
@@ -12,7 +18,10 @@ from vmstate.decisions.law import Law
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One escalation on the way: by which rule, for how long at most, and what it asks for."""
+    """One escalation on the way: by which rule, for how long at most, and what it asks for.
+
+    `limits` are what else bounds the lease that it gives.
+    """
 
     rule: str
     from_profile: str
@@ -20,6 +29,7 @@ class Rung:
     trigger: str
     ttl: timedelta
     needs: tuple[str, ...]
+    limits: tuple[str, ...]
 
 
 def shortest_route(law: Law, principal: str, held: str, to: str) -> tuple[Rung, ...]:
@@ -47,8 +57,8 @@ def _rungs_from(law: Law, principal: str, held: str) -> list[Rung]:
         if table.from_ != held:
             continue
         if requester is None or not RequesterGuard("", requester)(case):
-            needs = describe_needs(table)
-            rungs.append(Rung(rule, held, table.to, table.trigger, table.ttl, needs))
+            needs, limits = describe_needs(table), describe_limits(table)
+            rungs.append(Rung(rule, held, table.to, table.trigger, table.ttl, needs, limits))
     return sorted(rungs, key=lambda rung: (len(rung.needs), rung.rule))
 
 
@@ -56,7 +66,8 @@ def _rungs_from(law: Law, principal: str, held: str) -> list[Rung]:
 class Explanation:
     """What a command would come to, and the way there. Nothing was written.
 
-    `lasts` is how long the lease would really last, and `clipped_by` what would cut it. `route`
+    `lasts` is how long the lease would really last at most, `clipped_by` what would cut it, and
+    `limits` what else would end it: uses, or the lack of them. `route`
     holds the shortest lawful way from `held`, rung by rung; empty if there is none.
     """
 
@@ -67,11 +78,13 @@ class Explanation:
     expires_at: datetime | None
     lasts: timedelta | None
     clipped_by: str | None
+    limits: tuple[str, ...]
     route: tuple[Rung, ...]
 
     @classmethod
     def of(cls, answer: Entry, held: str, route: tuple[Rung, ...], now: datetime) -> "Explanation":
         """What `answer`, decided at `now` and not written, says."""
+        lease = answer.opens or answer.renews
         return cls(
             held=held,
             granted=answer.outcome != "denied",
@@ -80,5 +93,6 @@ class Explanation:
             expires_at=answer.expires_at,
             lasts=None if answer.expires_at is None else answer.expires_at - now,
             clipped_by=answer.clipped_by,
+            limits=() if lease is None else limits_of(lease.max_uses, lease.idle_ttl),
             route=route,
         )

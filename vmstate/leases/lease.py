@@ -5,6 +5,11 @@ both hands of the clock, and whichever passes first ends it.
 
 Law 5: a principal's leases are a stack. Each was taken from the profile below it and cut to the
 end of the lease below it; a lease ends with its parent.
+
+A rule may bound a lease in two more ways. `max_uses` acts and it is spent; `idle_ttl` after its
+grant, its renewal or the last thing done under it, it is over. A use is an act on the record, and
+it is of the lowest lease that gives the profile which the act takes. What is done under a lease, a
+climb from it and a renewal above it among that, is a sign of life of every lease that it stands on.
 """
 
 from collections.abc import Iterator
@@ -15,6 +20,8 @@ from vmstate.clock import Moment, duration_us
 from vmstate.leases.watermark import Watermark, passed
 
 EXPIRED = "timeout_expired"
+IDLE = "idle"
+USES_SPENT = "uses_spent"
 PARENT_ENDED = "parent_ended"
 CLOCK_REGRESSION = "clock_regression"
 DRILL_ENDED = "drill_ended"
@@ -39,7 +46,10 @@ class Lease:
     """One rung, held by `principal`.
 
     `seq` is the number of the receipt that granted it: the fencing token for whoever acts on it.
-    `deadline` is its end on both hands, absolute; the boot hand means something in that boot only.
+    `limit` is its end on both hands, absolute; the boot hand means something in that boot only.
+    `deadline` is when it ends unless something is done under it: `limit`, or earlier where the
+    rule has an `idle_ttl`. `max_uses` and `idle_ttl` are the rule's as they were at the grant or
+    the last renewal; None where there is no such bound.
     `ended` is the effective end (the deadline for a time-out), `ending` why, both None while open.
     `unseated` marks one that a drill's set-up ended, which starts no cool-down.
     """
@@ -51,8 +61,12 @@ class Lease:
     trigger: str
     parent: str | None
     granted: Moment
+    limit: Moment
     deadline: Moment
     renewals: int = 0
+    max_uses: int | None = None
+    idle_ttl: timedelta | None = None
+    uses: int = 0
     ended: Moment | None = None
     ending: str | None = None
     unseated: bool = False
@@ -67,7 +81,27 @@ class Lease:
 
     @property
     def expires_at(self) -> datetime:
+        """When it ends at the latest, whatever is done under it."""
+        return self.limit.wall
+
+    @property
+    def ends_at(self) -> datetime:
+        """When it ends if nothing more is done under it."""
         return self.deadline.wall
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it was used as often as it may be."""
+        return self.max_uses is not None and self.uses >= self.max_uses
+
+    def alive(self, now: Moment, left: timedelta) -> "Lease":
+        """The lease after a sign of life at `now`, when its limit is `left` away."""
+        if self.idle_ttl is None:
+            return self
+        # The boot hand is cut to what is left by either hand: the limit may be of another boot.
+        wall = min(self.limit.wall, now.wall + self.idle_ttl)
+        boot_us = now.boot_us + duration_us(min(self.idle_ttl, left))
+        return replace(self, deadline=Moment(wall, now.boot_id, boot_us))
 
 
 def lease_id(seq: int) -> str:
@@ -77,12 +111,17 @@ def lease_id(seq: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A lease that is over and not yet recorded as ended."""
+    """A lease that is over and not yet recorded as ended.
+
+    `due` is when it was over by the wall; `end` the same on both hands, or None if no clock can be
+    believed about it, and its end is when that is recorded.
+    """
 
     lease: Lease
     ending: str
     below: str
     due: datetime
+    end: Moment | None
     late_for: timedelta
 
 
@@ -132,8 +171,12 @@ class LeaseStack:
         return tuple(held)
 
     def left(self, lease: Lease, now: Moment) -> timedelta:
-        """How long `lease` still lasts; none or less if it is over."""
+        """How long `lease` still lasts if nothing is done under it; none or less if it is over."""
         return self.watermark.left(lease.deadline, now)
+
+    def longest(self, lease: Lease, now: Moment) -> timedelta:
+        """How long `lease` still lasts at most."""
+        return self.watermark.left(lease.limit, now)
 
     def profile(self, now: Moment) -> str:
         """The profile held at `now`."""
@@ -164,20 +207,43 @@ class LeaseStack:
 
     def overdue(self, now: Moment) -> Iterator[Overdue]:
         """What has ended by `now` without a receipt, the top of the stack first."""
-        standing = len(self.standing(now))
-        for depth in range(len(self.leases) - 1, standing - 1, -1):
-            lease = self.leases[depth]
-            below = self.leases[depth - 1].profile if depth else self.baseline
-            ending = self._ending_of(lease, now)
-            due, late_for = lease.expires_at, -self.left(lease, now)
-            if ending == DRILL_ENDED and self.closes is not None:
-                due, late_for = self.closes.wall, now.wall - self.closes.wall
-            yield Overdue(lease, ending, below, due, max(late_for, timedelta()))
+        found: list[Overdue] = []
+        for lease in self.leases[len(self.standing(now)) :]:
+            one = self._overdue(lease, now)
+            found.append(_with_parent(one, found[-1], now) if found else one)
+        yield from reversed(found)
+
+    def _overdue(self, lease: Lease, now: Moment) -> Overdue:
+        """`lease` as if it stood on nothing."""
+        ending = self._ending_of(lease, now)
+        due, late_for = lease.ends_at, -self.left(lease, now)
+        if ending == DRILL_ENDED and self.closes is not None:
+            due, late_for = self.closes.wall, now.wall - self.closes.wall
+        end = lease.deadline if ending in {EXPIRED, IDLE} else None
+        return Overdue(lease, ending, self.below(lease), due, end, max(late_for, timedelta()))
 
     def after_end(self, lease: Lease) -> "LeaseStack":
         """The stack without `lease`."""
         kept = tuple(other for other in self.leases if other.seq != lease.seq)
         return replace(self, leases=kept)
+
+    def with_changed(self, *leases: Lease) -> "LeaseStack":
+        """The stack with these leases as they are now."""
+        changed = {lease.seq: lease for lease in leases}
+        kept = tuple(changed.get(lease.seq, lease) for lease in self.leases)
+        return replace(self, leases=kept)
+
+    def alive_below(self, depth: int, now: Moment) -> tuple[Lease, ...]:
+        """The lowest `depth` leases after a sign of life at `now`, those that it changes."""
+        known = self.leases[:depth]
+        alive = tuple(lease.alive(now, self.longest(lease, now)) for lease in known)
+        return tuple(new for new, old in zip(alive, known, strict=True) if new != old)
+
+    def after_use(self, lease: Lease, now: Moment) -> tuple[Lease, ...]:
+        """What a use of `lease` at `now` changes: those it stands on, and `lease` as the last."""
+        used = lease.alive(now, self.longest(lease, now))
+        below = self.alive_below(self.leases.index(lease), now)
+        return (*below, replace(used, uses=lease.uses + 1))
 
     def below(self, lease: Lease) -> str:
         """The profile that is left when `lease` ends."""
@@ -191,10 +257,20 @@ class LeaseStack:
 
     def _ending_of(self, lease: Lease, now: Moment) -> str:
         closed = self.closes is not None and passed(self.closes, now)
-        if closed and self.closes is not None and self.closes.wall < lease.expires_at:
+        if closed and self.closes is not None and self.closes.wall < lease.ends_at:
             return DRILL_ENDED
         if self.left(lease, now) <= timedelta():
-            return EXPIRED
+            return IDLE if lease.ends_at < lease.expires_at else EXPIRED
         if self._is_over(lease, now):
             return CLOCK_REGRESSION
         return PARENT_ENDED
+
+
+def _with_parent(one: Overdue, parent: Overdue, now: Moment) -> Overdue:
+    """The end of a lease whose parent is over as well: not later than that one's."""
+    due = min(one.due, parent.due)
+    fell = one.ending == PARENT_ENDED or (parent.end is not None and parent.due < one.due)
+    if not fell:
+        return replace(one, due=due)
+    end = parent.end if due <= now.wall else None
+    return replace(one, ending=PARENT_ENDED, due=due, end=end, late_for=parent.late_for)

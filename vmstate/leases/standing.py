@@ -19,10 +19,14 @@ class Standing:
     watermark: Watermark
 
     def left(self, lease: Lease) -> timedelta:
-        """How long one of these leases still lasts."""
+        """How long one of these leases still lasts if nothing more is done under it."""
         return self.watermark.left(lease.deadline, self.now)
+
+    def longest(self, lease: Lease) -> timedelta:
+        """How long one of these leases still lasts at most."""
+        return self.watermark.left(lease.limit, self.now)
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the topmost lease ends; None at the baseline."""
+        """When the topmost lease ends at the latest; None at the baseline."""
         return self.leases[-1].expires_at if self.leases else None

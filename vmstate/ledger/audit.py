@@ -33,8 +33,9 @@ from vmstate.leases.lease import Lease, lease_id
 from vmstate.leases.lock import Lock
 from vmstate.ledger.bundle import Bundle, Progress
 from vmstate.ledger.checkpoint import Checkpoint, VerifierKey, open_checkpoint
+from vmstate.ledger.held import Held
 from vmstate.ledger.receipt import Receipt
-from vmstate.ledger.replay import Finding, Held, Replay
+from vmstate.ledger.replay import Finding, Replay
 from vmstate.ledger.snapshot import Head, Snapshot, lease_seq
 from vmstate.ledger.store import Ledger
 
@@ -208,7 +209,7 @@ class _LeaseRows:
                 f"the table of leases has no row for {name}, or none that can be read"
             )
             return
-        if not _equally_long(row):
+        if not (_equally_long(row) and _within_limit(row)):
             self._replay.find(f"the table of leases gives {name} another length by the boot hand")
         differing = [key for key, said in _said(held).items() if said != _written(row)[key]]
         if differing:
@@ -235,10 +236,19 @@ class _LeaseRows:
 
 def _equally_long(row: Lease) -> bool:
     """Whether both hands give a lease the same length, where they can be compared."""
-    if row.renewals or row.granted.boot_id != row.deadline.boot_id:
+    if row.renewals or row.granted.boot_id != row.limit.boot_id:
         return True
-    by_boot = timedelta(microseconds=row.deadline.boot_us - row.granted.boot_us)
-    return by_boot == row.deadline.wall - row.granted.wall
+    by_boot = timedelta(microseconds=row.limit.boot_us - row.granted.boot_us)
+    return by_boot == row.limit.wall - row.granted.wall
+
+
+def _within_limit(row: Lease) -> bool:
+    """Whether what idleness may end ends by the limit on both hands, and all else at it."""
+    if row.idle_ttl is None:
+        return row.deadline == row.limit
+    same_boot = row.deadline.boot_id == row.limit.boot_id
+    by_boot = not same_boot or row.deadline.boot_us <= row.limit.boot_us
+    return by_boot and row.deadline.wall <= row.limit.wall
 
 
 def _said(held: Held) -> dict[str, object]:
@@ -250,6 +260,10 @@ def _said(held: Held) -> dict[str, object]:
         "parent": held.parent,
         "granted_at": held.granted_at,
         "expires_at": held.expires_at,
+        "ends_at": held.ends_at,
+        "max_uses": held.max_uses,
+        "idle_ttl": held.idle_ttl,
+        "uses": held.uses,
         "renewals": held.renewals,
         "ended_at": held.ended_at,
         "ending": held.ending,
@@ -266,6 +280,10 @@ def _written(row: Lease) -> dict[str, object]:
         "parent": row.parent,
         "granted_at": row.granted_at,
         "expires_at": row.expires_at,
+        "ends_at": row.ends_at,
+        "max_uses": row.max_uses,
+        "idle_ttl": row.idle_ttl,
+        "uses": row.uses,
         "renewals": row.renewals,
         "ended_at": None if row.ended is None else row.ended.wall,
         "ending": row.ending,

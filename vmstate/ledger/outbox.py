@@ -159,7 +159,7 @@ class Outbox:
 
     def _plan(self, target: str, seq: int, lease: Lease, before: timedelta) -> None:
         """For a lease that is shorter than `before` it is told at once, which is late enough."""
-        at = lease.deadline
+        at = lease.limit
         us = duration_us(before)
         moment = Moment(from_us(max(0, to_us(at.wall) - us)), at.boot_id, at.boot_us - us)
         self._insert(target, "ending", seq, moment, lease_seq=lease.seq, planned=True)

@@ -18,12 +18,13 @@ A receipt's id is `sha256:` and the hexadecimal RFC 6962 leaf hash of these byte
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Self
 
 from vmstate import canonical
 from vmstate.canonical import Json
+from vmstate.constitution.guards import limits_of
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.decision import Entry
 from vmstate.errors import Denied, InputError, TamperError
@@ -188,6 +189,23 @@ class Receipt:
     def expires_at(self) -> datetime | None:
         text = self._text("expires_at")
         return None if text is None else canonical.parse_at(text)
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When the lease that this grants or renews ends if nothing is done under it."""
+        if self.expires_at is None or self._idle_ttl is None:
+            return self.expires_at
+        return min(self.expires_at, self.at + self._idle_ttl)
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What else than time ends the lease that this grants or renews, a phrase for each."""
+        return limits_of((self.fields["what"]["detail"] or {}).get("max_uses"), self._idle_ttl)
+
+    @property
+    def _idle_ttl(self) -> timedelta | None:
+        idle_us = (self.fields["what"]["detail"] or {}).get("idle_ttl_us")
+        return None if idle_us is None else timedelta(microseconds=idle_us)
 
     @property
     def rule(self) -> str:

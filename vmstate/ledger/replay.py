@@ -21,7 +21,8 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.errors import InputError, TamperError
 from vmstate.keys import PublicKey
-from vmstate.leases.lease import EXPIRED, LOCKED, PARENT_ENDED, lease_id
+from vmstate.leases.lease import LOCKED, PARENT_ENDED, lease_id
+from vmstate.ledger.held import Held, keep_alive, use_faults
 from vmstate.ledger.lock_book import LockBook
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import SCROLL_OF, Receipt
@@ -40,26 +41,6 @@ class Finding:
 
     def __str__(self) -> str:
         return self.what if self.seq is None else f"receipt {self.seq}: {self.what}"
-
-
-@dataclass(slots=True)
-class Held:
-    """A lease as far as receipts tell; the last three are None while it is open."""
-
-    seq: int
-    principal: str
-    profile: str
-    rule: str
-    trigger: str
-    parent: str | None
-    granted_at: datetime
-    expires_at: datetime
-    receipt_id: str
-    renewals: int = 0
-    children: int = 0
-    ended_at: datetime | None = None
-    ending: str | None = None
-    unseated: bool = False
 
 
 @dataclass
@@ -166,6 +147,9 @@ def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:
     _check_statements(replay, receipt, seq)
     if receipt.type in _EFFECTS:
         _EFFECTS[receipt.type](replay, receipt, seq)
+    if said["what"]["lease"] is not None and receipt.type not in _ABOUT_LEASES:
+        for fault in use_faults(replay.leases, receipt):
+            replay.find(fault, seq)
     _charged(replay, receipt, seq)
 
 
@@ -225,7 +209,9 @@ def _granted(replay: Replay, receipt: Receipt, seq: int) -> None:
         granted_at=receipt.at,
         expires_at=parse_at(what["expires_at"]),
         receipt_id=receipt.id,
+        ends_at=parse_at(what["expires_at"]),
     )
+    held.set_terms(what["detail"], receipt.at)
     if held.expires_at <= receipt.at:
         replay.find("grants a lease that is over when it begins", seq)
     parent = replay.leases.get(held.parent) if held.parent is not None else None
@@ -237,8 +223,9 @@ def _granted(replay: Replay, receipt: Receipt, seq: int) -> None:
             replay.find(f"stands on {held.parent!r}, which is somebody else's", seq)
         if parent.expires_at < held.expires_at:
             replay.find("outlives the lease that it stands on", seq)
-        if parent.expires_at <= receipt.at:
+        if parent.ends_at <= receipt.at:
             replay.find("stands on a lease that was over", seq)
+    keep_alive(replay.leases, held, receipt.at)
     facts = canonical.digest(canonical.encode(said["authority"]["facts"]))
     if said["proofs"].get("tem_context_hash") != facts:
         replay.find("its context hash is not that of its facts", seq)
@@ -260,6 +247,8 @@ def _by_its_rule(replay: Replay, receipt: Receipt, held: Held, seq: int) -> None
         replay.find(f"is not a climb that {held.rule!r} allows", seq)
     if parse_at(what["expires_at"]) - receipt.at > rule.ttl:
         replay.find(f"lasts longer than {held.rule!r} allows", seq)
+    if (held.max_uses, held.idle_ttl) != (rule.max_uses, rule.idle_ttl):
+        replay.find(f"is not bounded by uses or idleness as {held.rule!r} says", seq)
     _approved(replay, receipt, rule.needs.approval, seq)
 
 
@@ -281,10 +270,12 @@ def _renewed(replay: Replay, receipt: Receipt, seq: int) -> None:
     if held is None:
         replay.find(f"renews {what['lease']!r}, which is not open", seq)
         return
-    if held.expires_at <= receipt.at:
+    if held.ends_at <= receipt.at:
         replay.find(f"renews {what['lease']!r} after its end", seq)
     parent = replay.leases.get(held.parent) if held.parent is not None else None
     held.expires_at, held.renewals = parse_at(what["expires_at"]), held.renewals + 1
+    held.set_terms(what["detail"], receipt.at)
+    keep_alive(replay.leases, held, receipt.at)
     if parent is not None and parent.expires_at < held.expires_at:
         replay.find("outlives the lease that it stands on", seq)
     if replay.law is not None and held.rule in replay.law.rules:
@@ -312,13 +303,8 @@ def _ended(replay: Replay, receipt: Receipt, seq: int) -> None:
     if what["ending"] == LOCKED:
         for fault in replay.locks.end_faults(receipt, replay.law, replay.people):
             replay.find(fault, seq)
-    timed_out = what["ending"] == EXPIRED
-    if timed_out and parse_at(said["due"]) != held.expires_at:
-        replay.find(f"says {what['lease']!r} was due at another time than its deadline", seq)
-    if receipt.outcome == "reverted" and held.expires_at <= receipt.at:
-        replay.find(f"gives {what['lease']!r} back after its end", seq)
-    held.ended_at = held.expires_at if timed_out else receipt.at
-    held.ending, held.unseated = what["ending"], what["setup"]
+    for fault in held.end(receipt):
+        replay.find(fault, seq)
     replay.on_end(held)
 
 
@@ -453,6 +439,10 @@ _ORDERED: Mapping[str, tuple[str, ...]] = {
     "tool_call": ("call",),
     "lock": ("lock", "unlock"),
 }
+# Receipts that name a lease because they change it; any other that names one was done under it.
+_ABOUT_LEASES = frozenset(
+    ("profile_escalation", "lease_renewed", "profile_deescalation", "lease_clamped")
+)
 # What a receipt changes beside being there, by its type; the others change nothing.
 _EFFECTS: Mapping[str, Callable[[Replay, Receipt, int], None]] = {
     "profile_escalation": _granted,

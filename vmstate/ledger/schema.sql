@@ -70,10 +70,16 @@ CREATE TABLE lease (
     granted_us        INTEGER NOT NULL,
     granted_boot      TEXT NOT NULL,
     granted_boot_us   INTEGER NOT NULL,
-    deadline_us       INTEGER NOT NULL,
+    limit_us          INTEGER NOT NULL,     -- its end at the latest
+    limit_boot        TEXT NOT NULL,
+    limit_boot_us     INTEGER NOT NULL,
+    deadline_us       INTEGER NOT NULL,     -- its end unless something is done under it
     deadline_boot     TEXT NOT NULL,
     deadline_boot_us  INTEGER NOT NULL,
     renewals          INTEGER NOT NULL,
+    max_uses          INTEGER,
+    idle_us           INTEGER,
+    uses              INTEGER NOT NULL,
     ended_us          INTEGER,
     ended_boot        TEXT,
     ended_boot_us     INTEGER,

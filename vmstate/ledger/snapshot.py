@@ -25,8 +25,9 @@ LATEST_US = 253_402_300_800_000_000  # the year 10000, which no calendar of ours
 PAGE = 1_000  # receipts fetched at a time
 
 _LEASE = """seq, principal, profile, rule, trigger, parent_seq,
-    granted_us, granted_boot, granted_boot_us, deadline_us, deadline_boot, deadline_boot_us,
-    renewals, ended_us, ended_boot, ended_boot_us, ending, unseated"""
+    granted_us, granted_boot, granted_boot_us, limit_us, limit_boot, limit_boot_us,
+    deadline_us, deadline_boot, deadline_boot_us, renewals, max_uses, idle_us, uses,
+    ended_us, ended_boot, ended_boot_us, ending, unseated"""
 _OPEN_LEASES = f"SELECT {_LEASE} FROM lease WHERE principal = ? AND ended_us IS NULL ORDER BY seq"
 _ALL_OPEN_LEASES = f"""SELECT {_LEASE} FROM lease WHERE ended_us IS NULL AND seq > ?
     ORDER BY seq LIMIT ?"""
@@ -89,7 +90,7 @@ class Due:
 
     principal: str
     lease: str
-    expires_at: datetime
+    ended_at: datetime
     late_for: timedelta
 
 
@@ -409,11 +410,15 @@ def _lease(row: tuple[Any, ...]) -> Lease:
         trigger=row[4],
         parent=None if row[5] is None else lease_id(row[5]),
         granted=Moment(from_us(row[6]), row[7], row[8]),
-        deadline=Moment(from_us(row[9]), row[10], row[11]),
-        renewals=row[12],
-        ended=None if row[13] is None else Moment(from_us(row[13]), row[14], row[15]),
-        ending=row[16],
-        unseated=bool(row[17]),
+        limit=Moment(from_us(row[9]), row[10], row[11]),
+        deadline=Moment(from_us(row[12]), row[13], row[14]),
+        renewals=row[15],
+        max_uses=row[16],
+        idle_ttl=None if row[17] is None else timedelta(microseconds=row[17]),
+        uses=row[18],
+        ended=None if row[19] is None else Moment(from_us(row[19]), row[20], row[21]),
+        ending=row[22],
+        unseated=bool(row[23]),
     )
 
 

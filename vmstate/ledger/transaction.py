@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vmstate.canonical import Json
-from vmstate.clock import Moment, to_us
+from vmstate.clock import Moment, duration_us, to_us
 from vmstate.constitution.document import Notify
 from vmstate.constitution.law import Constitution
 from vmstate.decisions.decision import Entry, Grounds
@@ -113,8 +113,8 @@ class Transaction(Snapshot):
         self._insert(receipt, entry, place)
         if entry.opens is not None:
             self._open(entry.opens)
-        if entry.renews is not None:
-            self._renew(entry.renews)
+        for lease in (*entry.touches, *([entry.renews] if entry.renews else [])):
+            self._change(lease)
         if entry.ends is not None:
             self._end(entry.ends)
         if entry.budget is not None:
@@ -172,20 +172,19 @@ class Transaction(Snapshot):
             lease.trigger,
             lease_seq(lease.parent) if lease.parent else None,
             *_moment_row(lease.granted),
-            *_moment_row(lease.deadline),
-            lease.renewals,
+            *_term_row(lease),
         )
         self._execute(
-            "INSERT INTO lease VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-            "NULL, NULL, NULL, NULL, 0)",
-            row,
+            f"INSERT INTO lease VALUES (?{', ?' * (len(row) - 1)}, NULL, NULL, NULL, NULL, 0)", row
         )
 
-    def _renew(self, lease: Lease) -> None:
+    def _change(self, lease: Lease) -> None:
+        """Write the terms of a lease that was renewed, used or kept alive."""
         self._change_one(
-            "UPDATE lease SET deadline_us = ?, deadline_boot = ?, deadline_boot_us = ?, "
-            "renewals = ? WHERE seq = ? AND ended_us IS NULL",
-            (*_moment_row(lease.deadline), lease.renewals, lease.seq),
+            "UPDATE lease SET limit_us = ?, limit_boot = ?, limit_boot_us = ?, "
+            "deadline_us = ?, deadline_boot = ?, deadline_boot_us = ?, "
+            "renewals = ?, max_uses = ?, idle_us = ?, uses = ? WHERE seq = ? AND ended_us IS NULL",
+            (*_term_row(lease), lease.seq),
         )
 
     def _end(self, lease: Lease) -> None:
@@ -241,6 +240,12 @@ def _head_row(tree: Tree, note: str, mark: Watermark) -> tuple[Any, ...]:
     newest = _moment_row(mark.newest)
     voided = (mark.ahead_us, mark.voided_below, mark.voided_except)
     return (tree.size, tree.to_bytes(), note, *newest, *voided, held_until, *recovered)
+
+
+def _term_row(lease: Lease) -> tuple[Any, ...]:
+    idle_us = None if lease.idle_ttl is None else duration_us(lease.idle_ttl)
+    ends = (*_moment_row(lease.limit), *_moment_row(lease.deadline))
+    return (*ends, lease.renewals, lease.max_uses, idle_us, lease.uses)
 
 
 def _moment_row(moment: Moment) -> tuple[int, str, int]:

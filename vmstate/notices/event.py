@@ -34,7 +34,7 @@ def spell_notice(
         stack = snapshot.stack(lease.principal, baseline)
         if lease not in stack.standing(now):
             return None
-        left = canonical.format_duration(stack.left(lease, now))
+        left = canonical.format_duration(stack.longest(lease, now))
     ended = notice.event == "ended"
     return {
         "v": 1,

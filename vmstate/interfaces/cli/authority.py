@@ -96,7 +96,7 @@ def _standing_rows(standing: "Standing", authority: "Authority") -> list[Sequenc
         (
             standing.principal,
             lease.profile,
-            spell_time(lease.expires_at),
+            spell_time(lease.ends_at),
             spell_left(standing, lease),
             lease.id,
             lease.rule,
@@ -118,8 +118,12 @@ def _lease_body(lease: "Lease", standing: "Standing") -> dict[str, Json]:
         "parent": lease.parent,
         "granted_at": format_at(lease.granted_at),
         "expires_at": format_at(lease.expires_at),
+        "ends_at": format_at(lease.ends_at),
         "left_us": standing.left(lease) // timedelta(microseconds=1),
         "renewals": lease.renewals,
+        "uses": lease.uses,
+        "max_uses": lease.max_uses,
+        "idle_ttl": None if lease.idle_ttl is None else format_duration(lease.idle_ttl),
     }
 
 
@@ -162,7 +166,8 @@ def why(settings: Settings, /, profile: str, **given: Any) -> None:
     elif explanation.expires_at is not None and explanation.lasts is not None:
         cut = f", cut by the {explanation.clipped_by}" if explanation.clipped_by else ""
         until, lasts = spell_time(explanation.expires_at), format_duration(explanation.lasts)
-        click.echo(f"yes, by {explanation.rule}: until {until} ({lasts}{cut})")
+        limits = "".join(f"; {one}" for one in explanation.limits)
+        click.echo(f"yes, by {explanation.rule}: until {until} ({lasts}{cut}){limits}")
     else:
         say_denial(explanation.unmet, explanation.rule)
         _say_route(explanation)
@@ -176,7 +181,8 @@ def _say_route(explanation: "Explanation") -> None:
     for number, rung in enumerate(explanation.route, 1):
         needs = "; ".join(rung.needs) or "nothing more"
         ttl = format_duration(rung.ttl)
-        say(f"  {number}. {rung.to_profile} on {rung.trigger}, {ttl} at most, needs {needs}")
+        most = "; ".join((f"{ttl} at most", *rung.limits))
+        say(f"  {number}. {rung.to_profile} on {rung.trigger}, {most}, needs {needs}")
 
 
 def _explanation_body(explanation: "Explanation") -> dict[str, Json]:
@@ -189,6 +195,7 @@ def _explanation_body(explanation: "Explanation") -> dict[str, Json]:
             "trigger": rung.trigger,
             "ttl": format_duration(rung.ttl),
             "needs": list(rung.needs),
+            "limits": list(rung.limits),
         }
         for rung in explanation.route
     ]
@@ -198,6 +205,7 @@ def _explanation_body(explanation: "Explanation") -> dict[str, Json]:
         "rule": explanation.rule,
         "expires_at": format_at(explanation.expires_at) if explanation.expires_at else None,
         "clipped_by": explanation.clipped_by,
+        "limits": list(explanation.limits),
         "unmet": unmet,
         "route": route,
     }
@@ -323,7 +331,8 @@ def _granted(receipt: "Receipt") -> str:
     length = format_duration(receipt.expires_at - receipt.at)
     clipped_by = receipt.fields["what"]["clipped_by"]
     cut = f", cut by the {clipped_by}" if clipped_by else ""
-    until = f"until {spell_time(receipt.expires_at)} ({length}{cut})"
+    limits = "".join(f"; {one}" for one in receipt.limits)
+    until = f"until {spell_time(receipt.expires_at)} ({length}{cut}){limits}"
     return f"{receipt.lease}: {who} is {receipt.profile} {until}"
 
 

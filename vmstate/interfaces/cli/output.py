@@ -73,8 +73,13 @@ def spell_time(at: datetime) -> str:
 
 
 def spell_left(standing: "Standing", lease: "Lease") -> str:
-    """What is left of a lease: `14m59s`."""
-    return format_duration(standing.left(lease))
+    """What is left of a lease: `14m59s`; `4m (14m59s if used), 2 uses` where it is bounded so."""
+    left = format_duration(standing.left(lease))
+    if lease.ends_at < lease.expires_at:
+        left += f" ({format_duration(standing.longest(lease))} if used)"
+    if lease.max_uses is not None:
+        left += f", {count(lease.max_uses - lease.uses, 'use')}"
+    return left
 
 
 def receipt_body(receipt: "Receipt") -> dict[str, Json]:
