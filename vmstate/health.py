@@ -1,7 +1,8 @@
 """Is everything in order? Asked of the ledger itself, never of a flag that somebody sets.
 
 Operational means: the ledger can be read, its head is signed by its key over its own tree, it is
-under the constitution at hand, the scheduler is looking, and no lease is overdue for long.
+under the constitution at hand, the scheduler is looking, no lease is overdue for long, and whoever
+is to be told of something was told.
 """
 
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ def check_health(authority: Authority, expiry: Expiry | VirtualExpiry) -> System
     try:
         faults = _ledger_faults(authority)
         health = expiry.health()
+        behind = authority.backlogs()
     except LedgerError as error:
         return SystemHealth((str(error),), None)
     if not health.running:
@@ -39,6 +41,7 @@ def check_health(authority: Authority, expiry: Expiry | VirtualExpiry) -> System
         faults.append("giving back is behind: see the oldest overdue lease")
     faults += [health.fault] if health.fault else []
     faults += [f"the lease of {name} can't be ended" for name in health.stuck]
+    faults += [one.message for one in behind if one.is_behind]
     return SystemHealth(tuple(faults), health)
 
 

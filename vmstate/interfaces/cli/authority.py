@@ -10,6 +10,7 @@ import click
 from vmstate.canonical import Json, format_at, format_duration
 from vmstate.errors import LedgerNotFound
 from vmstate.interfaces.cli.locks import lock_body
+from vmstate.interfaces.cli.notify import backlog_body
 from vmstate.interfaces.cli.options import (
     backing_options,
     complete_lease,
@@ -62,6 +63,7 @@ def status(settings: Settings, who: str | None) -> None:
     with authority.ledger.read() as snapshot:
         size = snapshot.head().tree.size
         overdue = snapshot.due(authority.clock.read(), 1)
+    behind = [one for one in authority.backlogs() if one.is_behind]
     if settings.json:
         bodies: list[Json] = [_standing_body(one) for one in standings]
         emit(
@@ -73,6 +75,7 @@ def status(settings: Settings, who: str | None) -> None:
                 "size": size,
                 "overdue": bool(overdue),
                 "locks": [lock_body(one) for one in locks],
+                "behind": [backlog_body(one) for one in behind],
                 "standing": bodies,
             }
         )
@@ -87,6 +90,8 @@ def status(settings: Settings, who: str | None) -> None:
         say(f"{click.style('locked', fg='red', bold=True)}: {one.words}")
     if overdue:
         say("some leases are over and their receipts are owed: vmstate serve writes them")
+    for target in behind:
+        say(target.message)
 
 
 def _standing_rows(standing: "Standing", authority: "Authority") -> list[Sequence[str]]:

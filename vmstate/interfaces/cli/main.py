@@ -50,6 +50,7 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "serve": ("service", "serve", "Give leases back on time until told to stop."),
     "mcp": ("agents", "mcp_", "Serve authority to agents, as an MCP server."),
     "hook": ("hook", "hook", "Decide for agent programs that ask before they run a tool."),
+    "notify": ("notify", "notify", "Show what waits to be told to [notify], and try it."),
     "gate": ("agents", "gate", "Stand in front of an MCP server."),
     "drill": ("drills", "drill", "Rehearse on virtual time."),
     "canary": ("canary", "canary", "Take a short lease, and see that it comes back."),
