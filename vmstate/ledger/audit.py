@@ -7,9 +7,9 @@
    the auditor kept from before, if any.
 4. Each approval, attestation and order verifies, is for this ledger, law and receipt, and
    was used once.
-5. The leases follow from the receipts: each by a rule of the constitution, with the approvals that
-   it asks for; none ends twice or without a grant, outlives its parent, or is renewed or given back
-   after its end (law 2). So do the budgets.
+5. The leases follow from the receipts: each by a rule of the constitution of its time, with the
+   approvals that it asks for; none ends twice or without a grant, outlives its parent, or is
+   renewed or given back after its end (law 2). So do the budgets and the locks.
 6. In a file, every table beside the receipts says what the receipts say; the outbox alone is left
    out, which holds what is still to be told of them and is nobody's evidence.
 
@@ -33,9 +33,11 @@ from vmstate.leases.lease import Lease, lease_id
 from vmstate.leases.lock import Lock
 from vmstate.ledger.bundle import Bundle, Progress
 from vmstate.ledger.checkpoint import Checkpoint, VerifierKey, open_checkpoint
+from vmstate.ledger.finding import Finding
 from vmstate.ledger.held import Held
+from vmstate.ledger.laws import laws_of_bundle, laws_of_file
 from vmstate.ledger.receipt import Receipt
-from vmstate.ledger.replay import Finding, Replay
+from vmstate.ledger.replay import Replay
 from vmstate.ledger.snapshot import Head, Snapshot, lease_seq
 from vmstate.ledger.store import Ledger
 
@@ -76,11 +78,11 @@ def audit_bundle(
     """
     bundle = Bundle(folder)
     law, fault = _read_law(bundle.toml)
-    replay = Replay(law=law, origin="")
+    replay = Replay(law=law, origin="", find_law=laws_of_bundle(bundle))
     replay.findings += [] if fault is None else [Finding(None, fault)]
     roots = _begin(replay, bundle.note, bundle.verifier, kept)
     _read_all(replay, bundle.bodies(), roots, progress)
-    return _conclude(replay, roots)
+    return _conclude(replay, roots, law)
 
 
 def audit_ledger(
@@ -89,6 +91,7 @@ def audit_ledger(
     """Audit a ledger's file, the tables beside its receipts included; `kept` as above."""
     with ledger.read() as snapshot:
         replay, head = _open_file(snapshot)
+        law, replay.find_law = replay.law, laws_of_file(snapshot)
         note = "" if head is None else head.note
         roots = _begin(replay, note, str(ledger.verifier), kept)
         rows = _LeaseRows(replay, snapshot)
@@ -103,7 +106,7 @@ def audit_ledger(
         mark: Json = None if ledger.drill is None else ledger.drill.body()
         if mark != replay.drill:
             replay.find("the heading says otherwise than the receipts whether this is a drill")
-    return _conclude(replay, roots)
+    return _conclude(replay, roots, law)
 
 
 def _read_law(toml: bytes) -> tuple[Constitution | None, str | None]:
@@ -340,7 +343,7 @@ def _compare_head(replay: Replay, head: Head) -> None:
             replay.find(f"the head's {name} is {written}, by the receipts it is {said}")
 
 
-def _conclude(replay: Replay, roots: _Roots) -> Audit:
+def _conclude(replay: Replay, roots: _Roots, law: Constitution | None) -> Audit:
     replay.end_of_sweep()
     root, head, kept = replay.tree.root(), roots.head, roots.kept
     if head is not None and (head.size, head.root) != (replay.tree.size, root):
@@ -350,7 +353,7 @@ def _conclude(replay: Replay, roots: _Roots) -> Audit:
         )
     if kept is not None and kept.size > replay.tree.size:
         replay.find(f"there were {kept.size} receipts before, here are {replay.tree.size}")
-    if replay.law is not None and replay.law.digest != replay.constitution:
+    if law is not None and law.digest != replay.constitution:
         replay.find("the constitution beside the receipts is not the one they were written under")
     return Audit(
         origin=replay.origin,

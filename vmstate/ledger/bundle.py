@@ -4,6 +4,7 @@
     receipts.jsonl       the receipts' exact bytes, one to a line, in their order
     keys/log.vkey        the verifier key of the log, a C2SP signed-note key
     constitution.toml    the law in force, as it was read
+    constitutions/       laws of before, each as <its digest in hexadecimal>.toml; if there were any
 
 The leaf of a receipt is SHA-256 of a zero byte and the line without its newline (RFC 6962).
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from vmstate.errors import InputError, LedgerNotFound, TamperError
 from vmstate.ledger.receipt import RECEIPT_BYTES
+from vmstate.ledger.snapshot import Snapshot
 from vmstate.ledger.store import Ledger
 
 Progress = Callable[[int, int], None]  # so many more done, out of how many in all
@@ -22,6 +24,7 @@ CHECKPOINT = "checkpoint"
 RECEIPTS = "receipts.jsonl"
 VERIFIER = "keys/log.vkey"
 CONSTITUTION = "constitution.toml"
+EARLIER = "constitutions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,11 @@ class Bundle:
     @property
     def toml(self) -> bytes:
         return self._read(CONSTITUTION)
+
+    def law(self, digest: str) -> bytes | None:
+        """The TOML of an earlier law, `sha256:<hex>`; None if it isn't here."""
+        path = self.path / _earlier(digest)
+        return path.read_bytes() if path.is_file() else None
 
     def bodies(self) -> Iterator[bytes]:
         """The receipts' bytes; raises TamperError where a line is no line of the format."""
@@ -81,6 +89,7 @@ def export(ledger: Ledger, folder: Path, *, progress: Progress | None = None) ->
             (folder / CHECKPOINT).write_bytes(head.note.encode())
             (folder / VERIFIER).write_text(f"{ledger.verifier}\n", encoding="ascii")
             (folder / CONSTITUTION).write_bytes(snapshot.constitution()[2])
+            _write_earlier(snapshot, folder)
             with (folder / RECEIPTS).open("wb") as file:
                 for receipt in snapshot.receipts():
                     file.write(receipt.body + b"\n")
@@ -89,3 +98,17 @@ def export(ledger: Ledger, folder: Path, *, progress: Progress | None = None) ->
     except OSError as error:
         raise InputError(f"{folder} can't be written: {error.strerror}") from error
     return Bundle(folder)
+
+
+def _write_earlier(snapshot: Snapshot, folder: Path) -> None:
+    """The laws that were in force before the one that is."""
+    in_force = snapshot.in_force()
+    for digest in {digest for _, digest in snapshot.laws()} - {in_force}:
+        found = snapshot.law(digest)
+        if found is not None:
+            (folder / EARLIER).mkdir(exist_ok=True)
+            (folder / _earlier(digest)).write_bytes(found[1])
+
+
+def _earlier(digest: str) -> str:
+    return f"{EARLIER}/{digest.removeprefix('sha256:')}.toml"

@@ -2,21 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from vmstate.canonical import parse_at
 from vmstate.clock import Moment
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.leases.lock import Lock, lock_id
+from vmstate.ledger.held import Held
 from vmstate.ledger.receipt import Receipt
-
-
-class Lease(Protocol):
-    """What is asked of a lease that receipts tell of."""
-
-    principal: str
-    profile: str
 
 
 @dataclass
@@ -94,7 +88,7 @@ class LockBook:
                 yield f"says that {lock.id} ended it, which does not cover it"
 
     def swept(
-        self, leases: Iterable[Lease], law: Constitution | None, people: People
+        self, leases: Iterable[Held], law: Constitution | None, people: People
     ) -> Iterator[str]:
         """What the lock just set covers and has not ended; called once its ends are read."""
         lock, self.unswept = self.unswept, None

@@ -22,6 +22,7 @@ from vmstate.constitution.people import People
 from vmstate.errors import InputError, TamperError
 from vmstate.keys import PublicKey
 from vmstate.leases.lease import LOCKED, PARENT_ENDED, lease_id
+from vmstate.ledger.finding import Finding
 from vmstate.ledger.held import Held, keep_alive, use_faults
 from vmstate.ledger.lock_book import LockBook
 from vmstate.ledger.merkle import Tree
@@ -32,27 +33,19 @@ from vmstate.treasury.budget import Budget
 FINDINGS = 100  # after so many, one more would tell nobody anything
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as claimed; `seq` is the receipt it is about, if it is about one."""
-
-    seq: int | None
-    what: str
-
-    def __str__(self) -> str:
-        return self.what if self.seq is None else f"receipt {self.seq}: {self.what}"
-
-
 @dataclass
 class Replay:
     """Everything that the receipts read so far amount to.
 
-    `on_end` is called with each lease that ends, so that nobody has to keep all of them.
+    `on_end` is called with each lease that ends, so that nobody has to keep all of them. `law` is
+    at first the one in force at the end; from then on `find_law` says what each receipt is judged
+    by, by its digest.
     """
 
     law: Constitution | None
     origin: str
     on_end: Callable[[Held], None] = lambda _: None
+    find_law: Callable[[str], Constitution | None] = lambda _: None
     findings: list[Finding] = field(default_factory=list)
     tree: Tree = field(default_factory=Tree)
     last_at: datetime | None = None
@@ -76,6 +69,24 @@ class Replay:
     def __post_init__(self) -> None:
         if self.law is not None:
             self.people = self.law.people
+
+    def put_in_force(self, digest: str, seq: int) -> None:
+        """Judge what comes after receipt `seq` by the law with this digest."""
+        self.constitution = digest
+        self.laws.append((seq, digest))
+        if self.law is None or self.law.digest != digest:
+            law = self.find_law(digest)
+            if law is None:
+                self.find("puts a constitution in force that is not beside the receipts", seq)
+            else:
+                self.law = law
+        if self.law is None:
+            return
+        self.people, drill = self.law.people, self.law.document.drill
+        if self.drill is not None and drill is not None:
+            stand_ins = self.drill["stand_ins"]
+            keys = {name: PublicKey.parse(key) for name, key in stand_ins.items()}
+            self.people = self.people.with_stand_ins(drill.stand_ins, keys)
 
     def find(self, what: str, seq: int | None = None) -> None:
         """Note a finding, unless there are too many already."""
@@ -177,16 +188,11 @@ def _recovered(replay: Replay, receipt: Receipt, seq: int) -> None:
 
 
 def _loaded(replay: Replay, receipt: Receipt, seq: int) -> None:
-    replay.constitution = receipt.fields["authority"]["constitution"]
-    replay.laws.append((seq, replay.constitution))
     drill = receipt.fields["what"]["detail"]["drill"]
     if seq and drill != replay.drill:
         replay.find("says otherwise than the first receipt whether this is a drill", seq)
     replay.drill = drill
-    if drill is not None and replay.law is not None and replay.law.document.drill is not None:
-        keys = {name: PublicKey.parse(key) for name, key in drill["stand_ins"].items()}
-        groups = replay.law.document.drill.stand_ins
-        replay.people = replay.law.people.with_stand_ins(groups, keys)
+    replay.put_in_force(receipt.fields["authority"]["constitution"], seq)
 
 
 def _locked(replay: Replay, receipt: Receipt, seq: int) -> None:

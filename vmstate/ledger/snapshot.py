@@ -321,6 +321,12 @@ class Snapshot:
             raise TamperError("the ledger has no constitution: run vmstate audit")
         return str(row[0])
 
+    def law(self, digest: str) -> tuple[bytes, bytes] | None:
+        """Canonical bytes and TOML of the law with this digest, if it ever was in force."""
+        query = "SELECT canonical, toml FROM constitution WHERE digest = ? ORDER BY seq DESC"
+        row = next(self._db.execute(query, (digest,)), None)
+        return None if row is None else (row[0], row[1])
+
     def laws(self) -> tuple[tuple[int, str], ...]:
         """Every constitution's receipt and digest."""
         rows = self._db.execute("SELECT seq, digest FROM constitution ORDER BY seq")
