@@ -205,7 +205,6 @@ class Authority(Door):
         return receipts
 
     def due(self, *, limit: int) -> tuple[Due, ...]:
-        """Leases that are over and not yet recorded as ended, the first deadline first."""
         with self.ledger.read() as snapshot:
             return snapshot.due(self.clock.read(), limit)
 
@@ -296,7 +295,6 @@ class Authority(Door):
             return self._follow(snapshot).constitution
 
     def backlogs(self) -> tuple[Backlog, ...]:
-        """What each `[notify]` target has still to be told, in the order of the constitution."""
         with self.ledger.read() as snapshot:
             named = self._follow(snapshot).constitution.document.notify
             outbox, now = snapshot.outbox(), self.clock.read()

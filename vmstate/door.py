@@ -4,6 +4,7 @@ Both answer the same calls, so that whoever asks need not know which of them it 
 commands and answers with receipts (law 8); what it reads it reads as of one instant.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -32,12 +33,15 @@ from vmstate.keys import Signer
 from vmstate.leases.lease import Lease
 from vmstate.leases.lock import Lock
 from vmstate.leases.standing import Standing
+from vmstate.ledger.outbox import Backlog
 from vmstate.ledger.receipt import Receipt
+from vmstate.ledger.snapshot import Due
 from vmstate.signing import Request, Signed
 
 ANCHOR = "guardian.anchor"
+LOOK_EVERY = timedelta(milliseconds=50)  # how soon another process's commit is noticed
 
-_Ordered = TypeVar("_Ordered", bound=CommandBase)
+Ordered = TypeVar("Ordered", bound=CommandBase)
 
 
 class Door(ABC):
@@ -99,8 +103,16 @@ class Door(ABC):
         """The locks that stand now, in the order in which they were set."""
 
     @abstractmethod
+    def backlogs(self) -> tuple[Backlog, ...]:
+        """What each `[notify]` target has still to be told, in the order of the constitution."""
+
+    @abstractmethod
     def why(self, command: Command) -> Explanation:
         """What `command` would come to, decided the same way and not written."""
+
+    @abstractmethod
+    def due(self, *, limit: int) -> tuple[Due, ...]:
+        """Leases that are over and not yet recorded as ended, the first deadline first."""
 
     @abstractmethod
     def lease(self, lease: str) -> Lease | None:
@@ -133,6 +145,20 @@ class Door(ABC):
     @abstractmethod
     def close(self) -> None:
         """Be done with it."""
+
+    # ---- made of these ------------------------------------------------------------------------
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Whom this door takes its caller for; none where it takes their word for it."""
+        return ()
+
+    def wait(self, version: int, timeout: timedelta) -> int:
+        """The version once it is not `version` any more, or after `timeout`."""
+        until = time.monotonic() + timeout.total_seconds()
+        while (here := self.version()) == version and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_EVERY.total_seconds()))
+        return here
 
     # ---- asking -------------------------------------------------------------------------------
 
@@ -171,14 +197,12 @@ class Door(ABC):
         asked = {"principal": actor, "lease": lease, "ending": ending, "reason": reason}
         return self.submit(self.ordered(make_command(Release, asked), key, nonce=nonce))
 
-    def ordered(
-        self, command: _Ordered, key: Signer | None, *, nonce: str | None = None
-    ) -> _Ordered:
+    def ordered(self, command: Ordered, key: Signer | None, *, nonce: str | None = None) -> Ordered:
         """`command` with its asker's signature over it; as it is where there is no key."""
         if key is None:
             return command
         law, origin, now = self.constitution, self.origin, self.now()
-        order = sign_order(law, origin, now, command, key=key, nonce=nonce)
+        order = sign_order(law.digest, origin, now, command, key=key, nonce=nonce)
         return command.model_copy(update={"order": order})
 
     def act(self, principal: str, name: str, **fields: Any) -> Receipt:

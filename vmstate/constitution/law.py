@@ -47,12 +47,14 @@ class Constitution:
 
     @cached_property
     def people(self) -> People:
-        """The groups, keys and controllers that the file names."""
+        """The groups that the file names, and by what it believes who asks."""
         principals = self.document.principals
         return People(
             groups=self.document.groups,
             keys={n: p.key for n, p in principals.items() if p.key is not None},
             controllers={n: p.controller for n, p in principals.items() if p.controller},
+            accounts={n: p.account for n, p in principals.items() if p.account is not None},
+            tokens={n: p.token for n, p in principals.items() if p.token is not None},
             named=frozenset(principals),
         )
 

@@ -199,15 +199,16 @@ def _people(document: Document) -> Iterator[Finding]:
         if here is not None:
             what = f"{name!r} would stand behind itself, or more than {CONTROLLERS} in a row"
             yield place, what, tuple(("principals", one, "controller") for one in seen)
-    keys: dict[object, str] = {}
-    for name, principal in document.principals.items():
-        place = ("principals", name, "key")
-        if principal.key is not None and principal.key in keys:
-            other = keys[principal.key]
-            what = f"is the key of {other!r} too: one key, one name"
-            yield place, what, (place, ("principals", other, "key"))
-        elif principal.key is not None:
-            keys[principal.key] = name
+    for kind in ("key", "token"):
+        owners: dict[object, str] = {}
+        for name, principal in document.principals.items():
+            place, value = ("principals", name, kind), getattr(principal, kind)
+            if value is not None and value in owners:
+                other = owners[value]
+                what = f"is the {kind} of {other!r} too: one {kind}, one name"
+                yield place, what, (place, ("principals", other, kind))
+            elif value is not None:
+                owners[value] = name
 
 
 def _acts(document: Document) -> Iterator[Finding]:

@@ -6,19 +6,45 @@ folded and no look-alike is mapped, because a name that is not exactly right is 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from vmstate.keys import PublicKey
 
 CONTROLLERS = 8  # a chain of people who stand for people; longer is a mistake, and so is a circle
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is at the other end of a socket: an account of the machine, and the token it showed.
+
+    `token` is the digest of one that was shown. It narrows: who shows one asks by it alone.
+    """
+
+    account: str
+    token: str | None = None
+
+    @property
+    def proof(self) -> Literal["peer", "token"]:
+        """What proves the names that this caller may ask as."""
+        return "peer" if self.token is None else "token"
+
+    def __str__(self) -> str:
+        shown = "" if self.token is None else "with a token, "
+        return f"{shown}the account {self.account}"
+
+
 @dataclass(frozen=True)
 class People:
-    """`groups` holds patterns, `keys` who signs with what, `controllers` who stands behind whom."""
+    """`groups` holds patterns, `keys` who signs with what, `controllers` who stands behind whom.
+
+    `accounts` and `tokens` are what callers of a socket are known by, a token by its digest.
+    """
 
     groups: Mapping[str, tuple[str, ...]]
     keys: Mapping[str, PublicKey] = field(default_factory=dict)
     controllers: Mapping[str, str] = field(default_factory=dict)
+    accounts: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, str] = field(default_factory=dict)
     named: frozenset[str] = frozenset()
 
     def knows(self, name: str) -> bool:
@@ -46,6 +72,13 @@ class People:
         person = self.person(name)
         declared = {other for other in self.controllers if self.person(other) == person}
         return tuple(sorted(declared | {name, person}))
+
+    def names_of(self, caller: Caller) -> tuple[str, ...]:
+        """The names that `caller` may ask as, in alphabetical order; none for a stranger."""
+        known, shown = self.accounts, caller.account
+        if caller.token is not None:
+            known, shown = self.tokens, caller.token
+        return tuple(sorted(name for name, one in known.items() if one == shown))
 
     def with_stand_ins(
         self, groups: Mapping[str, tuple[str, ...]], keys: Mapping[str, PublicKey]

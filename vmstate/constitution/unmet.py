@@ -53,6 +53,7 @@ _MESSAGES = {
     "locks_full": "there are {given} locks, at most {required} may stand",
     "unknown_lock": "{given} is no lock that stands",
     "not_proven": "{given} is not proven to be who asks, needs {required}",
+    "not_caller": "{given}, may ask as {required}",
     "not_self": "{given} asks for {required}, and only oneself may be asked for",
     "renewals_spent": "renewed {given}, may be renewed {required}",
     "renewed_apart": "{given} takes {required} of its own, and is not renewed along with a climb",

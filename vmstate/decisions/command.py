@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from vmstate import canonical
 from vmstate.clock import duration_us
+from vmstate.constitution.people import Caller
 from vmstate.constitution.tools import Kind
 from vmstate.constitution.unmet import Unmet
 from vmstate.errors import InputError
@@ -75,7 +76,7 @@ Digest = Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}:[0-9a-f]{32,128}$")]
 Arguments = Annotated[dict[Word, FactText], Field(max_length=FACTS)]
 Proofs = Annotated[dict[Word, Digest], Field(max_length=FACTS)]
 Units = Annotated[int, Field(ge=1, le=MOST_UNITS)]
-Proven = Literal["host", "peer", "token"]
+Proven = Literal["host", "peer", "token", "none"]
 Ttl = Annotated[timedelta, Field(gt=timedelta())]
 
 
@@ -83,7 +84,9 @@ class CommandBase(BaseModel):
     """What every command has.
 
     `proven` is how the door that made the command knows who asks: `host` is whoever could open the
-    ledger's file. An `order` is the asker's own signature over the command, and says more.
+    ledger's file, `none` is somebody whose name nothing proves yet. `caller` is who stands at the
+    door, where that is a socket: the law in force says whom they may ask as. An `order` is the
+    asker's own signature over the command, and says more.
     `claims` are requirements that an interface found not to be met, in what only it was told; they
     are reported with the others.
     """
@@ -97,6 +100,7 @@ class CommandBase(BaseModel):
     actor: Principal | None = None
     reason: Reason = ""
     proven: Proven = "host"
+    caller: Caller | None = None
     order: Signed | None = None
     claims: tuple[Unmet, ...] = ()
 
@@ -113,7 +117,7 @@ class CommandBase(BaseModel):
     @property
     def is_proven(self) -> bool:
         """Whether more than the host's word says who asks."""
-        return self.proof != "host"
+        return self.proof not in {"host", "none"}
 
 
 class _Backed(CommandBase):
@@ -307,13 +311,18 @@ def make_command(kind: type[_Any], fields: Mapping[str, Any]) -> _Any:
     try:
         return kind.model_validate(dict(fields))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise InputError(said if said.startswith(where) else f"{where}: {said}") from error
+        raise reported(error) from error
 
 
-_ABOUT_ASKING = frozenset(("actor", "reason", "proven", "order", "claims"))
+def reported(error: ValidationError) -> InputError:
+    """The first thing that is wrong with something's form, as our own error."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    said = first["msg"].removeprefix("Value error, ")
+    return InputError(said if said.startswith(where) else f"{where}: {said}")
+
+
+_ABOUT_ASKING = frozenset(("actor", "reason", "proven", "caller", "order", "claims"))
 
 
 def order_arguments(command: CommandBase) -> dict[str, str]:

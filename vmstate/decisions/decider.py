@@ -38,7 +38,13 @@ from vmstate.decisions.command import (
     Tally,
 )
 from vmstate.decisions.decision import Decision, Entry, Grounds, State
-from vmstate.decisions.evidence import Setting, hear_approvals, hear_order, used_ids
+from vmstate.decisions.evidence import (
+    Setting,
+    hear_approvals,
+    hear_caller,
+    hear_order,
+    used_ids,
+)
 from vmstate.decisions.law import Law, personal_locks, proof_faults, request_faults
 from vmstate.decisions.locking import lift_lock, lock_ends, set_lock
 from vmstate.leases.lease import EXPIRED, IDLE, PARENT_ENDED, USES_SPENT, Lease, Overdue
@@ -83,21 +89,36 @@ class Decider:
             state = state_after(state, entry, now)
         command = self._proven(state, command, now)
         answers = _ANSWERS[type(command)](self.law, state, command, now)
-        if command.order is not None and answers[-1].outcome != "denied":
+        granted = answers[-1].outcome != "denied"
+        if granted and command.proof == "none":
+            raise RuntimeError(f"{command.verb} was granted to somebody whom nothing proves")
+        if granted and command.order is not None:
             answers = _by_order(answers, command.order)
         for entry in answers:
             state = state_after(state, entry, now)
         return Decision((*entries, *answers, *spent(state, now)), answers[-1], now)
 
     def _proven(self, state: State, command: Command, now: Moment) -> Command:
-        """The command with its order if that proves who asks; else without, and why."""
-        if command.order is None:
+        """The command with what proves who asks: its order, or the caller's account or token.
+
+        What does not prove it is taken away, and why it does not is reported as unmet.
+        """
+        if command.order is None and command.caller is None:
             return command
-        at = self.law.setting(state, now, command.asked_by)
-        fault = hear_order(command.order, command, at)
-        if fault is None:
-            return command
-        return command.model_copy(update={"order": None, "claims": (*command.claims, fault)})
+        fault: Unmet | None = None
+        if command.order is not None:
+            at = self.law.setting(state, now, command.asked_by)
+            fault = hear_order(command.order, command, at)
+            if fault is None:
+                return command
+        known: dict[str, object] = {"order": None}
+        if command.caller is not None:
+            stranger = hear_caller(command.caller, command.asked_by, self.law.people)
+            known["proven"] = "none" if stranger is not None else command.caller.proof
+            fault = fault or stranger
+        if fault is not None:
+            known["claims"] = (*command.claims, fault)
+        return command.model_copy(update=known)
 
 
 def _by_order(answers: tuple[Entry, ...], order: Signed) -> tuple[Entry, ...]:

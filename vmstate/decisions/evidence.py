@@ -14,7 +14,7 @@ from vmstate.canonical import format_duration, parse_at
 from vmstate.clock import Moment
 from vmstate.constitution.document import Fact
 from vmstate.constitution.facts import Value, read_facts, spell
-from vmstate.constitution.people import People
+from vmstate.constitution.people import Caller, People
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import Command, order_arguments
 from vmstate.signing import Approval, Attestation, Order, Request, Signed
@@ -92,6 +92,16 @@ def hear_order(order: Signed, command: Command, at: Setting) -> Unmet | None:
     if said != (command.asked_by, command.verb, order_arguments(command), command.reason):
         return _fault(order, "order", "other_subject", f"{command.asked_by} to {command.verb}")
     return None
+
+
+def hear_caller(caller: Caller, name: str, people: People) -> Unmet | None:
+    """Why `caller` is not believed to be `name`, or None if the law says that they may be."""
+    names = people.names_of(caller)
+    if name in names:
+        return None
+    remedy = "ask as yourself, or sign it as who you are (--key FILE)"
+    given = f"{caller} asks as {name}"
+    return Unmet("principals", "not_caller", " or ".join(names) or "nobody", given, remedy)
 
 
 def hear_facts(

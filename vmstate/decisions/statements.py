@@ -82,7 +82,7 @@ def prepare_recovery(
 
 
 def sign_order(
-    constitution: Constitution,
+    law: str,
     origin: str,
     now: datetime,
     command: CommandBase,
@@ -90,11 +90,14 @@ def sign_order(
     key: Signer,
     nonce: str | None = None,
 ) -> Signed:
-    """The signature by which `command` proves who asks, good for five minutes from `now`."""
+    """The signature by which `command` proves who asks, good for five minutes from `now`.
+
+    `law` is the digest of the constitution in force.
+    """
     order = Order(
         by=command.asked_by,
         origin=origin,
-        constitution=constitution.digest,
+        constitution=law,
         verb=command.verb,
         arguments=order_arguments(command),
         reason=command.reason,

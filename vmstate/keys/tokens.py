@@ -12,10 +12,11 @@ import secrets
 from pathlib import Path
 
 from vmstate.errors import InputError
-from vmstate.keys.files import write_secret
+from vmstate.keys.files import read_key, write_secret
 
 PREFIX = "vmt_"  # people, and programs that look for leaked secrets, know one by it
 TOKEN_BYTES = 32
+_TOKEN = re.compile(r"vmt_[A-Za-z0-9_-]{43}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -49,3 +50,15 @@ def save_token(token: str, path: Path) -> None:
         InputError: the file is there already, or its folder can't be written.
     """
     write_secret(path, f"{token}\n".encode(), "token file")
+
+
+def load_token(path: Path) -> str:
+    """Read a token's file.
+
+    Raises:
+        InputError: it can't be read, or holds no token.
+    """
+    token = read_key(path).decode(errors="replace").strip()
+    if not _TOKEN.fullmatch(token):
+        raise InputError(f"{path} holds no token: make one with vmstate keys token")
+    return token

@@ -7,23 +7,30 @@ from typing import TYPE_CHECKING
 import click
 
 from vmstate.errors import InputError
-from vmstate.interfaces.cli.settings import Command, Settings, principal_option, required
+from vmstate.interfaces.cli.settings import Command, Settings, asker, principal_option, required
 
 if TYPE_CHECKING:
-    from vmstate.authority import Authority
+    from vmstate.door import Door
     from vmstate.interfaces.mcp.upstream import Address, Child
 
 REMEDY = "the MCP SDK is not installed: pip install 'vmstate[mcp]'"
 
 
-def _guarding(settings: Settings) -> "Authority":
-    """The ledger, if what it says may guard something real (law 14)."""
-    authority = settings.authority()
-    if authority.is_drill:
+def _guarding(settings: Settings) -> "Door":
+    """Where to ask, if what is said there may guard something real (law 14)."""
+    from vmstate.authority import Authority
+
+    door = settings.authority()
+    _require_live(settings, door)
+    if isinstance(door, Authority):
+        door.ledger.require_key()
+    return door
+
+
+def _require_live(settings: Settings, door: "Door") -> None:
+    if door.is_drill:
         what = "its authority is for drills, and a gate guards something real"
         raise InputError(f"{settings.ledger} is a drill's ledger: {what}")
-    authority.ledger.require_key()
-    return authority
 
 
 class _Served(Command):
@@ -70,7 +77,7 @@ def gate(
     target = _target(command, url, token_env, passed)
     name = _server_of(authority, server)
     if listen is None:
-        who = required(who, "--as")
+        who = asker(authority, who)
         authority.standing(who)  # somebody unknown is told so at once, not call by call
     from vmstate.interfaces.mcp.run import run_gate
 
@@ -107,7 +114,9 @@ def mcp_(settings: Settings, who: str | None, listen: str | None, requests: Path
         folder = here.authority.ledger.path.with_suffix(".requests")
         run_server(here.authority, folder, lambda _: here, principal=here.principal, listen=None)
         return
-    authority = _guarding(settings)
+    authority = settings.file()  # the runbook's calls work on the ledger itself
+    _require_live(settings, authority)
+    authority.ledger.require_key()
     if listen is None:
         who = required(who, "--as")
         authority.standing(who)
@@ -140,7 +149,7 @@ def _target(
     return Address(url, token)
 
 
-def _server_of(authority: "Authority", named: str | None) -> str:
+def _server_of(authority: "Door", named: str | None) -> str:
     servers = authority.constitution.document.tools
     known = ", ".join(servers) or "none"
     if named is None and len(servers) == 1:

@@ -38,13 +38,14 @@ from vmstate.interfaces.cli.settings import (
     OK,
     Command,
     Settings,
+    asker,
     principal_option,
     required,
 )
 
 if TYPE_CHECKING:
-    from vmstate.authority import Authority
     from vmstate.decisions.route import Explanation
+    from vmstate.door import Door
     from vmstate.leases.lease import Lease
     from vmstate.leases.standing import Standing
     from vmstate.ledger.receipt import Receipt
@@ -60,18 +61,16 @@ def status(settings: Settings, who: str | None) -> None:
     authority = settings.authority()
     standings = authority.status() if who is None else (authority.standing(who),)
     locks = authority.locks()
-    with authority.ledger.read() as snapshot:
-        size = snapshot.head().tree.size
-        overdue = snapshot.due(authority.clock.read(), 1)
+    size, overdue = authority.size(), authority.due(limit=1)
     behind = [one for one in authority.backlogs() if one.is_behind]
     if settings.json:
         bodies: list[Json] = [_standing_body(one) for one in standings]
         emit(
             {
                 "ok": True,
-                "origin": authority.ledger.origin,
+                "origin": authority.origin,
                 "constitution": authority.constitution.digest,
-                "drill": authority.ledger.drill is not None,
+                "drill": authority.is_drill,
                 "size": size,
                 "overdue": bool(overdue),
                 "locks": [lock_body(one) for one in locks],
@@ -82,8 +81,8 @@ def status(settings: Settings, who: str | None) -> None:
         return
     rows = [row for one in standings for row in _standing_rows(one, authority)]
     table(("WHO", "PROFILE", "ENDS", "LEFT", "LEASE", "RULE"), rows)
-    drill = "  DRILL" if authority.ledger.drill is not None else ""
-    say(f"{authority.ledger.origin}  {count(size, 'receipt')}{drill}")
+    drill = "  DRILL" if authority.is_drill else ""
+    say(f"{authority.origin}  {count(size, 'receipt')}{drill}")
     if who is None:
         say(f"everybody else stands at {authority.constitution.baseline}")
     for one in locks:
@@ -94,7 +93,7 @@ def status(settings: Settings, who: str | None) -> None:
         say(target.message)
 
 
-def _standing_rows(standing: "Standing", authority: "Authority") -> list[Sequence[str]]:
+def _standing_rows(standing: "Standing", authority: "Door") -> list[Sequence[str]]:
     if not standing.leases:
         return [(standing.principal, authority.constitution.baseline, "", "", "", "")]
     return [
@@ -145,7 +144,7 @@ def _lease_body(lease: "Lease", standing: "Standing") -> dict[str, Json]:
 def escalate(settings: Settings, /, profile: str, **given: Any) -> None:
     """Ask for PROFILE. A prepared request (--request) brings its own trigger, reason and facts."""
     authority = settings.authority()
-    receipt = authority.submit(_asked(profile, given))
+    receipt = authority.submit(_asked(authority, profile, given))
     answer(receipt, settings, _granted(receipt))
 
 
@@ -165,7 +164,7 @@ def why(settings: Settings, /, profile: str, **given: Any) -> None:
     Exits 0 if it would be granted, 3 if not.
     """
     authority = settings.authority()
-    explanation = authority.why(_asked(profile, given))
+    explanation = authority.why(_asked(authority, profile, given))
     if settings.json:
         emit(_explanation_body(explanation))
     elif explanation.expires_at is not None and explanation.lasts is not None:
@@ -227,7 +226,7 @@ def renew(settings: Settings, /, lease: str, **given: Any) -> None:
     authority = settings.authority()
     if given["who"] is None and given["request_file"] is None:
         given["who"] = _holder(authority, lease)
-    fields = {**_backing(given), "lease": lease}
+    fields = {**_backing(authority, given), "lease": lease}
     receipt = authority.submit(make_command(Renew, fields))
     answer(receipt, settings, _granted(receipt))
 
@@ -246,10 +245,16 @@ def release(settings: Settings, lease: str, who: str | None, ending: str, reason
     answer(receipt, settings, _ended(receipt))
 
 
-def _holder(authority: "Authority", lease: str) -> str:
-    """Whose lease this is: the host vouches for whoever can open the ledger."""
-    with authority.ledger.read() as snapshot:
-        held = snapshot.lease(lease)
+def _holder(door: "Door", lease: str) -> str:
+    """Whose lease this is: the host vouches for whoever can open the ledger.
+
+    A socket vouches for nobody. There the caller is one of the names that it knows them by, and
+    another's lease is looked after no better than one that never was.
+    """
+    names, held = door.names, door.lease(lease)
+    if names:
+        own = held is not None and held.principal in names
+        return asker(door, held.principal if held is not None and own else None)
     if held is None:
         raise LedgerNotFound(f"there is no lease {lease}: vmstate status shows those that live")
     return held.principal
@@ -273,11 +278,13 @@ def revoke(
     reason: str,
 ) -> None:
     """End LEASE, whoever holds it. Takes a signature: a name alone ends nobody's lease."""
-    actor = required(who, "--as")
-    if key_file is None:
-        raise click.UsageError("Missing option '--key': a name alone ends nobody's lease.")
-    key = read_signer(key_file, passphrase_file)
+    if not settings.socket:
+        required(who, "--as")
+        if key_file is None:
+            raise click.UsageError("Missing option '--key': a name alone ends nobody's lease.")
+    key = None if key_file is None else read_signer(key_file, passphrase_file)
     authority = settings.authority()
+    actor = asker(authority, who)
     receipt = authority.revoke(actor, lease, key=key, ending=ending, reason=reason)
     answer(receipt, settings, _ended(receipt))
 
@@ -296,17 +303,17 @@ def may(settings: Settings, who: str, what: str) -> None:
     raise SystemExit(OK if allowed else DENIED)
 
 
-def _asked(profile: str, given: dict[str, Any]) -> Any:
+def _asked(door: "Door", profile: str, given: dict[str, Any]) -> Any:
     from vmstate.decisions.command import Escalate, make_command
 
-    fields = _backing(given)
+    fields = _backing(door, given)
     request = fields["request"]
     trigger = given["trigger"] or (request.trigger if request else DEFAULT_TRIGGER)
     fields |= {"to": profile, "trigger": trigger, "renew_parent": given["renew_parent"]}
     return make_command(Escalate, fields)
 
 
-def _backing(given: dict[str, Any]) -> dict[str, Any]:
+def _backing(door: "Door", given: dict[str, Any]) -> dict[str, Any]:
     """The fields of a command; what was not said is taken from the prepared request, if any."""
     file = given["request_file"]
     request = None if file is None else read_prepared(file)
@@ -319,7 +326,7 @@ def _backing(given: dict[str, Any]) -> dict[str, Any]:
         if ttl is None and request.ttl_us is not None:
             ttl = timedelta(microseconds=request.ttl_us)
     return {
-        "principal": required(who, "--as"),
+        "principal": asker(door, who),
         "reason": reason or "",
         "facts": facts,
         "ttl": ttl,

@@ -4,12 +4,13 @@ A drill shows that the rules work, on time that it moves itself. The canary show
 gives back: the real clock, the real ledger, its disk, its key. It is an ordinary lease, and counts
 for cool-downs and hold caps: give it a principal of its own.
 
-A scheduler runs in this process meanwhile; beside a `vmstate serve` one of the two ends the lease,
-and the other finds it ended.
+At a socket it is `vmstate serve` that has to give back. At the ledger's file a scheduler runs in
+this process meanwhile; beside a service one of the two ends the lease, the other finds it ended.
 """
 
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -24,14 +25,15 @@ from vmstate.interfaces.cli.settings import (
     OK,
     Command,
     Settings,
+    asker,
     principal_option,
     required,
 )
 
 if TYPE_CHECKING:
-    from vmstate.authority import Authority
     from vmstate.constitution.document import Escalation
     from vmstate.constitution.law import Constitution
+    from vmstate.door import Door
     from vmstate.ledger.receipt import Receipt
 
 DEFAULT_RULE = "operator_on_request"
@@ -76,17 +78,15 @@ def canary(settings: Settings, who: str | None, rule: str) -> None:
 
     Exits 0 once it has, 1 if it has not ten seconds after its deadline, 3 if it was not granted.
     """
-    from vmstate.expiry import Expiry
-
-    principal = required(who, "--as")
-    authority = settings.authority()
-    if authority.ledger.drill is not None:
+    if not settings.socket:
+        required(who, "--as")
+    door = settings.authority()
+    principal = asker(door, who)
+    if door.is_drill:
         raise InputError(f"{settings.ledger} is a drill's ledger: a canary shows the live one")
-    table = _table(authority.constitution, rule)
-    expiry = Expiry(authority)
-    expiry.start()
-    try:
-        granted = authority.escalate(
+    table = _table(door.constitution, rule)
+    with _giving_back(door):
+        granted = door.escalate(
             principal,
             table.to,
             trigger=table.trigger,
@@ -97,15 +97,30 @@ def canary(settings: Settings, who: str | None, rule: str) -> None:
             answer(granted, settings, "")
         if not settings.json:
             click.echo(_told_grant(granted))
-        seen = _watch(authority, granted)
+        seen = _watch(door, granted)
         # Told before the scheduler is stopped, which waits for a write that may be stuck.
         if settings.json:
             emit(_body(seen))
         else:
             _tell(seen)
+    raise SystemExit(OK if seen.is_good else FAILED)
+
+
+@contextmanager
+def _giving_back(door: "Door") -> Iterator[None]:
+    """A scheduler of our own while the block lasts, where the ledger's file is open here."""
+    from vmstate.authority import Authority
+    from vmstate.expiry import Expiry
+
+    if not isinstance(door, Authority):
+        yield
+        return
+    expiry = Expiry(door)
+    expiry.start()
+    try:
+        yield
     finally:
         expiry.stop()
-    raise SystemExit(OK if seen.is_good else FAILED)
 
 
 def _table(law: "Constitution", rule: str) -> "Escalation":
@@ -115,24 +130,21 @@ def _table(law: "Constitution", rule: str) -> "Escalation":
     return law.rules[rule]
 
 
-def _watch(authority: "Authority", granted: "Receipt") -> _Return:
+def _watch(door: "Door", granted: "Receipt") -> _Return:
     """Wait for the deadline, ask whether the profile may be used, and wait for the receipt.
 
-    Sleeps until something is written here or a look is due, so that it works beside a scheduler in
-    another process as well, and gives up in time even if the clock is set back.
+    Sleeps until something is written by anybody or a look is due, and gives up in time even if the
+    clock is set back.
     """
-    told = threading.Event()
-    authority.subscribe(lambda receipt: told.set() if receipt.lease == granted.lease else None)
     length = (granted.expires_at or granted.at) - granted.at
     give_up = time.monotonic() + (length + BACK_WITHIN).total_seconds()
-    while (left := _left(authority, granted)) > timedelta() and time.monotonic() < give_up:
-        told.wait(left.total_seconds())
-        told.clear()
-    may = authority.may(_who(granted), granted.profile or "")
-    refused_at = None if may else authority.clock.read().wall
-    while (end := _end(authority, granted)) is None and time.monotonic() < give_up:
-        told.wait(LOOK_FOR.total_seconds())
-        told.clear()
+    version = door.version()
+    while (left := _left(door, granted)) > timedelta() and time.monotonic() < give_up:
+        version = door.wait(version, left)
+    may = door.may(_who(granted), granted.profile or "")
+    refused_at = None if may else door.now()
+    while (end := _end(door, granted)) is None and time.monotonic() < give_up:
+        version = door.wait(version, LOOK_FOR)
     return _Return(granted, refused_at, end)
 
 
@@ -140,12 +152,12 @@ def _who(granted: "Receipt") -> str:
     return str(granted.fields["who"]["principal"])
 
 
-def _left(authority: "Authority", granted: "Receipt") -> timedelta:
+def _left(door: "Door", granted: "Receipt") -> timedelta:
     """How long to sleep before the lease can be over; nothing once it is, by either hand.
 
     On the wall, and never more than the whole lease: a clock that was set back is not slept out.
     """
-    standing = authority.standing(_who(granted))
+    standing = door.standing(_who(granted))
     for lease in standing.leases:
         if lease.id == granted.lease:
             length = lease.expires_at - lease.granted_at
@@ -153,12 +165,10 @@ def _left(authority: "Authority", granted: "Receipt") -> timedelta:
     return timedelta()
 
 
-def _end(authority: "Authority", granted: "Receipt") -> "Receipt | None":
-    with authority.ledger.read() as snapshot:
-        later = snapshot.receipts(
-            after=granted.seq, principal=_who(granted), type_="profile_deescalation"
-        )
-        return next((receipt for receipt in later if receipt.lease == granted.lease), None)
+def _end(door: "Door", granted: "Receipt") -> "Receipt | None":
+    who, kind = _who(granted), "profile_deescalation"
+    later = door.receipts(after=granted.seq, principal=who, type_=kind)
+    return next((receipt for receipt in later if receipt.lease == granted.lease), None)
 
 
 def _told_grant(granted: "Receipt") -> str:

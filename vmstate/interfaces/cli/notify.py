@@ -30,7 +30,7 @@ def notify() -> None:
 @click.pass_obj
 def list_notices(settings: Settings) -> None:
     """List what is due and was not delivered, and why."""
-    authority = settings.authority()
+    authority = settings.file()
     backlogs = authority.backlogs()
     targets = authority.constitution.document.notify
     now = authority.clock.read()
@@ -74,7 +74,7 @@ def test(settings: Settings, target: str) -> None:
     """Send TARGET a notice that says it is a test, now and once."""
     from vmstate.notices import Deliverer
 
-    fault = Deliverer(settings.authority()).test(target)
+    fault = Deliverer(settings.file()).test(target)
     if settings.json:
         emit({"ok": not fault, "target": target, "fault": fault or None})
     elif fault:
@@ -91,7 +91,7 @@ def key(settings: Settings) -> None:
     """Print the public key with which receivers of webhooks check what they are told."""
     from vmstate.notices.webhook import spell_key
 
-    spelled = spell_key(settings.authority().ledger.verifier.public)
+    spelled = spell_key(settings.file().ledger.verifier.public)
     if settings.json:
         emit({"ok": True, "key": spelled})
     else:

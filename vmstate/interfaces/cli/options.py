@@ -1,6 +1,7 @@
 """What people type: facts, files of statements, and completions for names."""
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -169,13 +170,8 @@ def _standing_locks(settings: Settings) -> list[str]:
 
 
 def _live_leases(settings: Settings) -> list[str]:
-    from vmstate.authority import Authority
-
-    authority = Authority.open(settings.constitution, settings.ledger)
-    try:
-        return [lease.id for one in authority.status() for lease in one.leases]
-    finally:
-        authority.close()
+    with closing(settings.open()) as door:
+        return [lease.id for one in door.status() for lease in one.leases]
 
 
 def _complete(

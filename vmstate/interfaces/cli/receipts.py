@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ from vmstate.interfaces.cli.output import count, emit, progress, say, spell_time
 from vmstate.interfaces.cli.settings import FAILED, OK, Command, Group, Settings
 
 if TYPE_CHECKING:
+    from vmstate.door import Door
     from vmstate.ledger.audit import Audit
     from vmstate.ledger.receipt import Receipt
     from vmstate.ledger.store import Ledger
 
 SHOWN = 20
 LAST = 2**63 - 1  # SQLite counts no further
+PAGE = 1_000  # receipts asked for at once; a client fetches them in smaller parts
 FOLLOW_SECONDS = 0.5  # how often a follower looks again
 _HIDDEN = frozenset(("TYPE",))  # on a terminal, outcome and rule tell it
 _HEADER = ("SEQ", "AT", "TYPE", "OUTCOME", "WHO", "WHAT", "RULE")
@@ -38,6 +41,49 @@ def _open(settings: Settings) -> "Ledger":
     ledger = Ledger.open(settings.ledger)
     click.get_current_context().call_on_close(ledger.close)
     return ledger
+
+
+class _File:
+    """What receipts are read from: the ledger's file, as many of them as there are."""
+
+    def __init__(self, ledger: "Ledger") -> None:
+        self._ledger = ledger
+
+    def size(self) -> int:
+        with self._ledger.read() as snapshot:
+            return snapshot.head().tree.size
+
+    def receipt(self, seq: int) -> "Receipt":
+        with self._ledger.read() as snapshot:
+            return snapshot.receipt(seq)
+
+    def receipts(
+        self, *, after: int, limit: int = LAST, **wanted: Any
+    ) -> "Generator[Receipt, None, None]":
+        with self._ledger.read() as snapshot:
+            yield from snapshot.receipts(after=after, limit=limit, **wanted)
+
+
+class _Socket:
+    """The same from a door, a page at a time."""
+
+    def __init__(self, door: "Door") -> None:
+        self.size, self.receipt = door.size, door.receipt
+        self._door = door
+
+    def receipts(
+        self, *, after: int, limit: int = LAST, **wanted: Any
+    ) -> "Generator[Receipt, None, None]":
+        while (most := min(limit, PAGE)) > 0:
+            page = self._door.receipts(after=after, limit=most, **wanted)
+            yield from page
+            if len(page) < most:
+                return
+            after, limit = page[-1].seq, limit - most
+
+
+def _reads(settings: Settings) -> _File | _Socket:
+    return _Socket(settings.authority()) if settings.socket else _File(_open(settings))
 
 
 @receipts.command("list", cls=Command)
@@ -59,10 +105,9 @@ def list_receipts(
     denied: bool,
 ) -> None:
     """List receipts, the oldest first. With --json, each one's exact bytes, a line each."""
-    with _open(settings).read() as snapshot:
-        found = snapshot.receipts(
-            after=after, limit=limit, principal=who, type_=type_, denied=denied
-        )
+    asked = {"principal": who, "type_": type_, "denied": denied}
+    most = LAST if limit is None else limit
+    with closing(_reads(settings).receipts(after=after, limit=most, **asked)) as found:
         _show_many(settings, found)
 
 
@@ -71,8 +116,7 @@ def list_receipts(
 @click.pass_obj
 def show(settings: Settings, seq: int) -> None:
     """Show receipt number SEQ whole. With --json, its exact bytes."""
-    with _open(settings).read() as snapshot:
-        receipt = snapshot.receipt(seq)
+    receipt = _reads(settings).receipt(seq)
     if settings.json:
         click.echo(receipt.body)
         return
@@ -88,10 +132,9 @@ def show(settings: Settings, seq: int) -> None:
 @click.pass_obj
 def tail(settings: Settings, number: int, *, follow: bool) -> None:
     """Show the newest receipts; with -f, go on as more are written."""
-    ledger = _open(settings)
-    with ledger.read() as snapshot:
-        after = max(snapshot.head().tree.size - number - 1, -1)
-        newest = tuple(snapshot.receipts(after=after))
+    reads = _reads(settings)
+    after = max(reads.size() - number - 1, -1)
+    newest = tuple(reads.receipts(after=after))
     if not follow:
         _show_many(settings, newest)
         return
@@ -100,8 +143,7 @@ def tail(settings: Settings, number: int, *, follow: bool) -> None:
             after = receipt.seq
             click.echo(receipt.body if settings.json else "\t".join(_row(receipt)))
         time.sleep(FOLLOW_SECONDS)
-        with ledger.read() as snapshot:
-            newest = tuple(snapshot.receipts(after=after))
+        newest = tuple(reads.receipts(after=after))
 
 
 def _show_many(settings: Settings, found: "Iterable[Receipt]") -> None:

@@ -1,7 +1,10 @@
 """`serve`, `recover`: keeping it going, and going on after a clock was wrong."""
 
+import re
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +19,24 @@ from vmstate.interfaces.cli.options import (
     read_statements,
 )
 from vmstate.interfaces.cli.output import answer, say, spell_time
-from vmstate.interfaces.cli.settings import Command, Settings, principal_option, required
+from vmstate.interfaces.cli.settings import Command, Settings, asker, principal_option
 from vmstate.interfaces.cli.statements import write_or_print
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from vmstate.authority import Authority
     from vmstate.ledger.receipt import Receipt
 
 
 @click.command(cls=Command)
+@click.option(
+    "--socket-mode", default="660", show_default=True, help="Who may connect, as in chmod."
+)
+@click.option("--socket-group", metavar="GROUP", help="Whose socket it is, as in chgrp.")
 @click.pass_obj
-def serve(settings: Settings) -> None:
-    """Give leases back on time, until SIGTERM or Ctrl-C.
+def serve(settings: Settings, socket_mode: str, socket_group: str | None) -> None:
+    """Give leases back on time, until SIGTERM or Ctrl-C; with --socket, answer there as well.
 
     Authority ends at its deadline with or without this; what runs here writes the receipts on
     time, and tells the targets of [notify]. Each receipt written is a line on standard output.
@@ -36,8 +44,8 @@ def serve(settings: Settings) -> None:
     from vmstate.expiry import Expiry
     from vmstate.notices import Deliverer
 
-    authority = settings.authority()
-    if authority.ledger.drill is not None:
+    authority = settings.file(serving=True)
+    if authority.is_drill:
         raise InputError(f"{settings.ledger} is a drill's ledger: its time is the drill's")
     authority.ledger.require_key()
     stop = threading.Event()
@@ -49,14 +57,42 @@ def serve(settings: Settings) -> None:
     signal.signal(signal.SIGINT, ask_to_stop)
     authority.subscribe(lambda receipt: _show(settings, receipt))
     expiry = Expiry(authority)
-    expiry.start()
     deliverer = Deliverer(authority)
-    deliverer.start()
-    say(f"{authority.ledger.origin}: giving back on time; SIGTERM or Ctrl-C stops")
-    stop.wait()
+    with _answering(settings, authority, socket_mode, socket_group) as where:
+        expiry.start()
+        deliverer.start()
+        say(f"{authority.origin}: giving back on time{where}; SIGTERM or Ctrl-C stops")
+        stop.wait()
     expiry.stop()
     deliverer.stop()
     say("stopped; what is still owed stays due")
+
+
+@contextmanager
+def _answering(
+    settings: Settings, authority: "Authority", mode: str, group: str | None
+) -> Iterator[str]:
+    """Answer at the socket while the block lasts, if one was named; says where."""
+    if not settings.socket:
+        yield ""
+        return
+    from vmstate.serving import Server
+    from vmstate.sockets import listening
+
+    path = Path(settings.socket)
+    with listening(path, mode=_read_mode(mode), group=group) as listener:
+        server = Server(authority, listener)
+        server.start()
+        try:
+            yield f", answering at {path}"
+        finally:
+            server.stop()
+
+
+def _read_mode(text: str) -> int:
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise click.BadParameter(f"{text!r} is not a mode, write 660", param_hint="--socket-mode")
+    return int(text, 8)
 
 
 def _show(settings: Settings, receipt: "Receipt") -> None:
@@ -101,7 +137,7 @@ def recover(
     authority = settings.authority()
     prepared = None if request_file is None else read_prepared(request_file)
     if prepared is None:
-        prepared = authority.prepare_recovery(required(who, "--as"), reason=reason or "")
+        prepared = authority.prepare_recovery(asker(authority, who), reason=reason or "")
         write_or_print(settings, encode(prepared.body()), output, {"request": prepared.id})
         say("next: have it signed, vmstate sign FILE --as APPROVER --key KEY")
         return

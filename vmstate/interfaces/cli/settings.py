@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from vmstate.authority import Authority
     from vmstate.constitution.law import Constitution
+    from vmstate.door import Door
 
 OK, FAILED, USAGE, DENIED, BLOCKED, NOT_FOUND, ERROR = range(7)
 
@@ -20,11 +21,14 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 class Settings:
     """The global options; each may stand before the verb or after it.
 
-    `chosen` names those that were given, on the command line or in the environment.
+    `chosen` names those that were given, on the command line or in the environment. An empty
+    `socket` is none: the ledger's file is opened.
     """
 
     constitution: Path = Path("constitution.toml")
     ledger: Path = Path("vmstate.db")
+    socket: str = ""
+    token_file: Path | None = None
     json: bool = False
     chosen: set[str] = field(default_factory=set)
 
@@ -34,11 +38,35 @@ class Settings:
 
         return load_constitution(self.constitution)
 
-    def authority(self) -> "Authority":
-        """The ledger under the constitution; raises what `Authority.open` does."""
+    def authority(self) -> "Door":
+        """Where to ask: `vmstate serve` at its socket if one was named, else the ledger's file.
+
+        Raises what `Client` and `Authority.open` do; a socket where nobody listens is an error,
+        never a reason to open the file instead.
+        """
+        if not self.socket:
+            return self.file()
+        door = self.open()
+        click.get_current_context().call_on_close(door.close)
+        return door
+
+    def open(self) -> "Door":
+        """The same for somebody who closes it."""
         from vmstate.authority import Authority
 
-        authority = Authority.open(self.constitution, self.ledger)
+        if not self.socket:
+            return Authority.open(self.constitution, self.ledger)
+        from vmstate.client import Client
+        from vmstate.keys import load_token
+
+        token = None if self.token_file is None else load_token(self.token_file)
+        return Client(self.socket, token=token)
+
+    def file(self, *, serving: bool = False) -> "Authority":
+        """The ledger's file under the constitution's, whatever socket was named."""
+        from vmstate.authority import Authority
+
+        authority = Authority.open(self.constitution, self.ledger, serving=serving)
         click.get_current_context().call_on_close(authority.close)
         return authority
 
@@ -78,6 +106,22 @@ def global_options(*, environment: bool = False) -> list[click.Option]:
             help="The ledger's file.  [default: vmstate.db]",
         ),
         click.Option(
+            ["--socket"],
+            envvar="VMSTATE_SOCKET" if environment else None,
+            metavar="PATH",
+            expose_value=False,
+            callback=_remember("socket"),
+            help="Ask vmstate serve there, not the ledger's file.",
+        ),
+        click.Option(
+            ["--token-file"],
+            envvar="VMSTATE_TOKEN_FILE" if environment else None,
+            type=click.Path(path_type=Path),
+            expose_value=False,
+            callback=_remember("token_file"),
+            help="Show the token in it at the socket.",
+        ),
+        click.Option(
             ["--json"],
             is_flag=True,
             expose_value=False,
@@ -108,6 +152,13 @@ class Group(click.Group):
 def principal_option(help_: str) -> Callable[[_Function], _Function]:
     """`--as NAME`: who is meant."""
     return click.option("--as", "who", metavar="NAME", envvar="VMSTATE_PRINCIPAL", help=help_)
+
+
+def asker(door: "Door", who: str | None) -> str:
+    """Who asks: `who`, or the one name that the socket takes this caller for."""
+    if who is None and len(door.names) == 1:
+        return door.names[0]
+    return required(who, "--as")
 
 
 def required(value: str | None, option: str) -> str:

@@ -21,7 +21,14 @@ from vmstate.interfaces.cli.options import (
     write_file,
 )
 from vmstate.interfaces.cli.output import emit, say
-from vmstate.interfaces.cli.settings import Command, Group, Settings, principal_option, required
+from vmstate.interfaces.cli.settings import (
+    Command,
+    Group,
+    Settings,
+    asker,
+    principal_option,
+    required,
+)
 
 if TYPE_CHECKING:
     from vmstate.keys import PublicKey
@@ -61,8 +68,9 @@ def new_request(
     output: Path | None,
 ) -> None:
     """Prepare a request for PROFILE: nothing is asked yet, and nothing written to the ledger."""
-    prepared = settings.authority().prepare(
-        required(who, "--as"),
+    door = settings.authority()
+    prepared = door.prepare(
+        asker(door, who),
         profile,
         trigger=trigger,
         reason=reason,
