@@ -24,6 +24,7 @@ from vmstate.interfaces.mcp.gate import Gate
 from vmstate.interfaces.mcp.upstream import Upstream
 from vmstate.interfaces.mcp.warden import Warden
 from vmstate.keys import PrivateKey
+from vmstate.ledger.transaction import loading_entry
 from vmstate.signing import approve
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -80,6 +81,18 @@ to      = "guardian"
 trigger = "risk_seen"
 ttl     = "15m"
 needs.facts.risk = {{ min = "0.83" }}
+
+[escalations.operator_with_one_use]
+from     = "observer"
+to       = "operator"
+trigger  = "for_once"
+ttl      = "1h"
+max_uses = 1
+needs.reason = {{ min_length = 10 }}
+
+[locks]
+by   = ["approvers"]
+lift = ["approvers"]
 
 [endings]
 timeout_expired  = {{ to = "previous" }}
@@ -215,6 +228,13 @@ class Desks:
         signed = approve(request, by, key, expires_at=until)
         path = self.desk.folder / f"{request.id.removeprefix('sha256:')}.{by}.json"
         path.write_bytes(encode(signed.body()))
+
+    def amend(self, text):
+        """Put another law in force, as another process would."""
+        law = read_constitution(text.encode())
+        now = self.clock.read()
+        entry = loading_entry(law, None)
+        self.vm.ledger.transact(lambda change: change.put_in_force(law, entry, now))
 
     @asynccontextmanager
     async def open(self, *, watching=False):

@@ -255,3 +255,44 @@ async def test_a_hundred_calls_at_once_lose_nothing_and_keep_their_order(desks):
     receipts = [answers[number].meta["vmstate"]["receipt"] for number in range(100)]
     assert receipts == sorted(receipts)
     assert len(desks.receipts("tool_call")) == 100
+
+
+@pytest.mark.parametrize("how", ["finish", "deadline", "lock"])
+async def test_the_call_that_spends_the_last_use_has_what_was_left_of_its_lease(desks, how):
+    once = desks.vm.escalate(desks.agent, "operator", trigger="for_once", reason="ticket 4711")
+    assert once.granted
+    async with desks.agent_at(watching=True) as agent:
+        answers = []
+
+        async def call():
+            answers.append(await agent.call_tool("change_slow", {}))
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(call)
+                await desks.behind.running.wait()
+                assert (await agent.call_tool("change", {})).is_error
+                await anyio.sleep(0.06)  # three looks of the watch, which must leave it alone
+                assert answers == []
+                if how == "deadline":
+                    desks.wait(hours=1)
+                elif how == "lock":
+                    key = PrivateKey.derive("carol")
+                    assert desks.vm.lock("carol", principal=desks.agent, key=key).granted
+                else:
+                    desks.behind.go_on.set()
+    assert answers[0].is_error is (how != "finish")
+
+
+async def test_a_law_that_is_amended_rules_from_the_next_call_on(desks):
+    async with desks.agent_at() as agent:
+        assert not (await agent.call_tool("look", {})).is_error
+        text = desks.vm.constitution.toml.decode()
+        stricter = text.replace(
+            'tools.look         = { profile = "observer" }',
+            'tools.look         = { profile = "guardian" }',
+        )
+        assert stricter != text
+        desks.amend(stricter)
+        refused = await agent.call_tool("look", {})
+        assert refused.structured_content["profile_needed"] == "guardian"

@@ -62,6 +62,7 @@ class _Running:
     principal: str
     kind: Kind
     name: str
+    judged: Judgement
     scope: anyio.CancelScope
 
 
@@ -287,7 +288,8 @@ class Gate:
 
     def _stop_what_is_over(self) -> None:
         for running in self._running:
-            if not self.warden.may_call(running.principal, running.kind, running.name)[0]:
+            began = (running.principal, running.kind, running.name, running.judged)
+            if not self.warden.may_go_on(*began):
                 running.scope.cancel()
 
     async def _judge(
@@ -309,7 +311,7 @@ class Gate:
         ask: Callable[[], Awaitable[_Result]],
     ) -> _Result | Refusal:
         """What the server answers, or why it was stopped from answering."""
-        running = _Running(principal, kind, name, anyio.CancelScope())
+        running = _Running(principal, kind, name, judged, anyio.CancelScope())
         if judged.rule is None or judged.rule.on_end == "cancel":
             self._running.add(running)
         try:

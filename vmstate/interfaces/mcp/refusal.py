@@ -23,6 +23,7 @@ POLL_AFTER = 5  # seconds; a person reads, thinks and signs
 _SOURCES = {
     "reason_short": ("reason", "yourself: say in full why"),
     "cooldown": ("time", "the cool-down since this was last left"),
+    "locked": ("lock", "whoever may lift it"),
     "hold_spent": ("time", "the longest hold without a break"),
     "unknown_principal": ("membership", "[groups] of the constitution"),
     "requester": ("membership", "the groups that the rule names"),

@@ -27,6 +27,7 @@ from vmstate.door import Door
 from vmstate.errors import InputError
 from vmstate.interfaces.mcp.desk import Desk
 from vmstate.interfaces.mcp.refusal import Refusal, name_missing, next_rung
+from vmstate.leases.lease import USES_SPENT
 from vmstate.signing import Request, new_nonce
 
 FOLD_FOR = 10.0  # seconds for which calls that everybody may make are counted before a receipt
@@ -107,10 +108,10 @@ class Warden:
         shown, claims = _form(self.server, name, text)
         salted = digest(f"{salt}\n{text}".encode())
         if not claims:
-            found = self._table_rule(kind, name)
             baseline = self.door.constitution.baseline
-            free = found is not None and _is_free(found[1], baseline)
-            if found is not None and free and self.door.may(principal, baseline):
+            known = self.door.may(principal, baseline)  # first: it is what finds an amended law
+            found = self._table_rule(kind, name)
+            if found is not None and known and _is_free(found[1], baseline):
                 # Counted by pattern: names below one could be as many as an agent likes.
                 self._fold((principal, kind, found[0], False), salted)
                 return Judgement(True, found[1], None, None, salt)
@@ -178,6 +179,20 @@ class Warden:
         refused = self._refused(command, receipt.unmet, receipt.seq, judged.salt).refusal
         assert refused is not None
         return refused
+
+    def may_go_on(self, principal: str, kind: Kind, name: str, judged: Judgement) -> bool:
+        """Whether a call that runs still has the authority it began under.
+
+        The call that spends the last use of a lease has what was left of it.
+        """
+        if self.may_call(principal, kind, name)[0]:
+            return True
+        lease = None if judged.lease is None else self.door.lease(judged.lease)
+        if lease is None or lease.ending != USES_SPENT or self.door.now() >= lease.expires_at:
+            return False
+        law = self.door.constitution
+        locks = self.door.locks()
+        return not any(lock.covers(law, law.people, principal, lease.profile) for lock in locks)
 
     def flush(self, *, everything: bool = False) -> None:
         """Write what has been counted for long enough, or all of it.
