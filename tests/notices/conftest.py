@@ -31,7 +31,7 @@ class Desk:
         self.folder = folder
         self.clock = VirtualClock(NOON)
         self._closing = closing
-        self._tables = ""
+        self.law_text = SHORT
 
     def target(self, name: str, *events: str, command: str | None = None, **more: Any) -> None:
         """Name a target; `command` is a line for a shell that the command names itself."""
@@ -41,11 +41,11 @@ class Desk:
             line = f"cat >> {heard} && echo >> {heard}" if command is None else command
             table["command"] = ["/bin/sh", "-c", line]
         lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
-        self._tables += "\n".join((f"\n[notify.{name}]", *lines, ""))
+        self.law_text += "\n".join((f"\n[notify.{name}]", *lines, ""))
 
     @property
     def law(self) -> Constitution:
-        return read_constitution((SHORT + self._tables).encode())
+        return read_constitution(self.law_text.encode())
 
     def make(self, clock: Clock | None = None) -> Authority:
         path = self.folder / "l.db"

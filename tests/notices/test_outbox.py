@@ -9,6 +9,7 @@ from vmstate.decisions.command import Release
 from vmstate.drills.stand_ins import StandIns
 from vmstate.errors import LedgerUnavailable
 from vmstate.expiry import VirtualExpiry
+from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.outbox import _BACKLOG, _DUE, FOLDS, KEPT, _values
 from vmstate.notices import Deliverer
@@ -85,6 +86,26 @@ def test_what_was_put_back_is_told_to_nobody(pager):
     with pytest.raises(LedgerUnavailable):
         vm.ledger.transact(work)
     assert desk.waiting(vm, "pager") == ()
+
+
+# ---- locks --------------------------------------------------------------------------------
+
+
+def test_a_lock_is_told_and_so_is_what_it_ends_and_that_it_is_lifted(desk):
+    desk.target("pager")
+    vm = desk.make()
+    key = PrivateKey.derive("short", "root")
+    lease = climb(vm).lease
+    lock = vm.lock("root", principal="u:a", reason="a stolen key", ttl=timedelta(hours=2), key=key)
+    lock_id = lock.raise_for_denial().fields["what"]["detail"]["lock"]
+    desk.clock.advance(timedelta(minutes=1))
+    vm.unlock("root", lock_id, reason="found again", key=key).raise_for_denial()
+    Deliverer(vm).deliver_due()
+    assert desk.messages("pager") == [
+        f"{lock_id} on u:a: locked until 2030-01-01 14:00:00Z; a stolen key",
+        f"u:a no longer holds operator ({lease}): locked",
+        f"{lock_id} on u:a: lifted; found again",
+    ]
 
 
 # ---- about to end ---------------------------------------------------------------------------
@@ -188,16 +209,21 @@ def test_names_that_are_made_up_are_told_as_one(pager):
     for number in range(5):
         vm.escalate(f"nobody{number}", "operator", trigger="asked")
     assert deliverer.deliver_due() == 1
-    assert desk.told("pager")[0]["count"] == 5
+    (told,) = desk.told("pager")
+    assert (told["count"], told["principal"]) == (5, None)
+    assert told["message"].startswith("unknown names were denied 5 times: unknown_principal")
 
 
 def test_a_flood_of_denials_leaves_no_more_rows_than_the_bound(pager, monkeypatch):
     monkeypatch.setattr("vmstate.ledger.outbox.FOLDS", 3)
-    desk, vm, _ = pager("denied")
+    desk, vm, deliverer = pager("denied")
     for number in range(9):
         vm.escalate(f"u:{number}", "guardian", trigger="asked")
     rows = desk.waiting(vm, "pager")
     assert [one.count for one in rows] == [1, 1, 1, 6]
+    deliverer.deliver_due()
+    assert desk.messages("pager")[-1] == "others were denied 6 times: no_path"
+    assert desk.told("pager")[-1]["principal"] is None
     assert FOLDS == 256
 
 

@@ -34,6 +34,9 @@ FAULT_CHARACTERS = 200
 STUCK_AFTER = 5  # attempts after which a row no longer stands before others
 LATE_AFTER = timedelta(minutes=1)  # for a row that nobody even tried to tell
 
+OTHERS = ""  # the fold of refusals that have no row of their own
+_NOBODY = "?"  # no principal's name begins so
+
 _EVENT_OF = {
     "request": "request",
     "approval": "request",
@@ -50,7 +53,7 @@ _IS_DUE = """id IN (
         AND due_boot = :boot AND due_boot_us <= :boot_us)"""
 _IS_FREE = "(hold_boot <> :boot OR hold_boot_us <= :boot_us)"
 _ROW = """id, target, event, seq, first_seq, count, lease_seq, due_us, attempts, fault,
-    claimed, told_us"""
+    claimed, told_us, fold"""
 # What failed often stands behind what did not: one that is never accepted holds up nobody.
 _DUE = f"""SELECT {_ROW} FROM outbox WHERE {_IS_DUE} AND {_IS_FREE}
     ORDER BY attempts >= {STUCK_AFTER}, due_us, id LIMIT :n"""
@@ -91,6 +94,12 @@ class Notice:
     fault: str
     claimed: bool
     told_at: datetime | None
+    fold: str | None
+
+    @property
+    def is_of_many(self) -> bool:
+        """Whether it counts the refusals of more people than the last of them."""
+        return self.fold is not None and (self.fold == OTHERS or self.fold.startswith(_NOBODY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +178,7 @@ class Outbox:
         fold = _fold_of(receipt)
         row = self._open_fold(target, fold)
         if row is None and self._too_many(target):
-            fold, row = "", self._open_fold(target, "")
+            fold, row = OTHERS, self._open_fold(target, OTHERS)
         if row is not None:
             self._db.execute(
                 "UPDATE outbox SET count = count + 1, seq = ? WHERE id = ?", (receipt.seq, row)
@@ -292,7 +301,7 @@ def _fold_of(receipt: Receipt) -> str:
     """
     codes = sorted({one.code for one in receipt.unmet})
     known = "unknown_principal" not in codes
-    who = receipt.fields["who"]["principal"] if known else "?"
+    who = receipt.fields["who"]["principal"] if known else _NOBODY
     return f"{who} {' '.join(codes)}"
 
 
@@ -319,4 +328,5 @@ def _notice(row: tuple[Any, ...]) -> Notice:
         fault=row[9],
         claimed=bool(row[10]),
         told_at=None if row[11] is None else from_us(row[11]),
+        fold=row[12],
     )

@@ -20,7 +20,8 @@ after what did not, so go by `receipt.seq` where order matters. A denial is told
 in numbers: `count` refusals between the receipts `first_seq` and `receipt.seq`, for `codes`; told
 again with a higher count it has another `id`. `profile` is the one that is asked for, held or lost.
 Nothing secret is in a notice, and no fact or reason that somebody stated, except why a request asks
-for what it asks: whoever shall approve it has to know.
+for what it asks and why somebody was locked: whoever is called has to know. `principal` is null for
+refusals of several: of names that nobody knows, or of others than those told one by one.
 
 Source: DESIGN 7; Standard Webhooks 1.0.0 (`webhook.py`).
 """

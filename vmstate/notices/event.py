@@ -8,7 +8,7 @@ from vmstate import canonical
 from vmstate.canonical import Json
 from vmstate.clock import Moment
 from vmstate.leases.lease import lease_id
-from vmstate.ledger.outbox import Notice
+from vmstate.ledger.outbox import OTHERS, Notice
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Snapshot
 
@@ -49,13 +49,13 @@ def spell_notice(
             "type": receipt.type,
             "outcome": receipt.outcome,
         },
-        "principal": receipt.fields["who"]["principal"],
+        "principal": None if notice.is_of_many else receipt.fields["who"]["principal"],
         "lease": what["lease"],
         "profile": what["from"] if ended else what["to"],
         "expires_at": what["expires_at"],
         "count": notice.count,
         "first_seq": notice.first_seq,
-        "codes": _codes(receipt),
+        "codes": [*_codes(receipt)],
         "message": _sentence(notice, receipt, left),
     }
 
@@ -87,9 +87,17 @@ def _message_id(notice: Notice, origin: str) -> str:
     return f"msg_{canonical.digest(canonical.encode(said)).partition(':')[2][:ID_HEX]}"
 
 
-def _codes(receipt: Receipt) -> list[Json]:
-    codes: list[Json] = [*dict.fromkeys(one.code for one in receipt.unmet)]
-    return codes[:CODES]
+def _codes(receipt: Receipt) -> list[str]:
+    return list(dict.fromkeys(one.code for one in receipt.unmet))[:CODES]
+
+
+def _denied(notice: Notice, receipt: Receipt) -> str:
+    """Who was, as far as it is one; the receipt is of the last of several."""
+    if notice.fold == OTHERS:
+        return "others were"
+    return (
+        "unknown names were" if notice.is_of_many else f"{receipt.fields['who']['principal']} was"
+    )
 
 
 def _sentence(notice: Notice, receipt: Receipt, left: str) -> str:
@@ -104,17 +112,22 @@ def _sentence(notice: Notice, receipt: Receipt, left: str) -> str:
             said = f"{who} holds {what['to']} ({what['lease']}) {until}"
         case "denied":
             times = "once" if notice.count == 1 else f"{notice.count} times"
-            said = f"{who} was denied {times}: {', '.join(map(str, _codes(receipt)))}"
+            said = f"{_denied(notice, receipt)} denied {times}: {', '.join(_codes(receipt))}"
         case "request":
             said = _request_sentence(receipt)
         case "amended":
             said = f"the constitution is now {_text(what['detail'], 'name', 'version')}".rstrip()
         case _:
-            kind = receipt.type.replace("_", " ")
-            state = _text(what["detail"], "state", "scope", "name")
-            said = f"{kind} of {who or 'everybody'} {state}".rstrip()
-            said += f": {fields['why']}" if fields["why"] else ""
+            said = _lock_sentence(receipt)
     return said
+
+
+def _lock_sentence(receipt: Receipt) -> str:
+    detail, why = receipt.fields["what"]["detail"], receipt.fields["why"]
+    said = f"{detail['lock']} on {detail['name'] or 'everybody'}: {detail['state']}"
+    if detail["state"] == "locked" and detail["until"]:
+        said += f" until {_to_the_second(detail['until'])}"
+    return f"{said}; {why}" if why else said
 
 
 def _request_sentence(receipt: Receipt) -> str:
