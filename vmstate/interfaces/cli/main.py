@@ -32,6 +32,7 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "check": ("setup", "check", "Say what is wrong with a constitution, line by line."),
     "graph": ("setup", "graph", "Draw the constitution, and who stands where in it."),
     "status": ("authority", "status", "Show who holds what, and until when."),
+    "watch": ("watch", "watch", "Show that as it changes, with what waits and what is owed."),
     "escalate": ("authority", "escalate", "Ask for a profile."),
     "renew": ("authority", "renew", "Ask for a later end of the topmost lease."),
     "release": ("authority", "release", "Give a lease back."),
