@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table as Drawn
     from rich.text import Text
 
-    from vmstate.authority import Authority as Door
+    from vmstate.door import Door
     from vmstate.ledger.receipt import Receipt
 
 LOOK_SECONDS = 1.0
