@@ -24,6 +24,8 @@ from vmstate.constitution.people import People
 from vmstate.decisions.command import Act, Command, DrillMode, Escalate, Release
 from vmstate.decisions.decider import SETTLE, Decider, expiry, in_due_order
 from vmstate.decisions.decision import Decision
+from vmstate.decisions.evidence import is_from
+from vmstate.decisions.once import Once
 from vmstate.decisions.route import Explanation, shortest_route
 from vmstate.decisions.statements import budgets_of, statement_ids
 from vmstate.door import ANCHOR, Door
@@ -153,13 +155,20 @@ class Authority(Door):
 
     def submit(self, command: Command) -> Receipt:
         swept = 0
+        once = Once.of(command)
 
         def work(transaction: Transaction) -> tuple[tuple[Receipt, ...], Receipt]:
             nonlocal swept
-            self._write_under(transaction)
+            people = self._write_under(transaction).people
+            if once is not None and is_from(command, people):
+                earlier = transaction.answered(once)
+                if earlier is not None:
+                    return (), earlier
             now = self.clock.read()
             stepped = self._say_first(transaction, now, SETTLE)
             decision = self._decide(transaction, command, now)
+            if once is not None and decision.answer.proof != "none":
+                decision = decision.kept(once.proofs)
             written = tuple(transaction.append(entry, now) for entry in decision.entries)
             answer = written[decision.entries.index(decision.answer)]
             if decision.answer.lock is not None:

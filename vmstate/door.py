@@ -45,7 +45,11 @@ Ordered = TypeVar("Ordered", bound=CommandBase)
 
 
 class Door(ABC):
-    """What may be asked. `submit` and the reads are the door's own; the rest is made of them."""
+    """What may be asked. `submit` and the reads are the door's own; the rest is made of them.
+
+    Whatever asks takes an `idempotency_key`: asked again under it, it is answered by the receipt
+    that answered first, and nothing is written. Raises InputError where that was something else.
+    """
 
     # ---- what each door has of its own --------------------------------------------------------
 
@@ -177,11 +181,17 @@ class Door(ABC):
         return self.submit(make_command(Renew, {"principal": principal, "lease": lease, **fields}))
 
     def release(
-        self, principal: str, lease: str, *, ending: str = "operator_release", reason: str = ""
+        self,
+        principal: str,
+        lease: str,
+        *,
+        ending: str = "operator_release",
+        reason: str = "",
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Give one's own lease back, by an ending that its holder may use."""
         asked = {"principal": principal, "lease": lease, "ending": ending, "reason": reason}
-        return self.submit(make_command(Release, asked))
+        return self.submit(make_command(Release, {**asked, "idempotency_key": idempotency_key}))
 
     def revoke(
         self,
@@ -192,10 +202,12 @@ class Door(ABC):
         ending: str = "sovereign_revoke",
         reason: str = "",
         nonce: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """End anybody's lease, as `actor`: proven by `key`, or by how the door knows its caller."""
         asked = {"principal": actor, "lease": lease, "ending": ending, "reason": reason}
-        return self.submit(self.ordered(make_command(Release, asked), key, nonce=nonce))
+        command = make_command(Release, {**asked, "idempotency_key": idempotency_key})
+        return self.submit(self.ordered(command, key, nonce=nonce))
 
     def ordered(self, command: Ordered, key: Signer | None, *, nonce: str | None = None) -> Ordered:
         """`command` with its asker's signature over it; as it is where there is no key."""
@@ -215,12 +227,12 @@ class Door(ABC):
         """
         return self.submit(make_command(Act, {"principal": principal, "act": name, **fields}))
 
-    def anchor(self, principal: str, *, reason: str = "") -> Receipt:
+    def anchor(self, principal: str, **fields: Any) -> Receipt:
         """Put every scroll's root and the checkpoint's digest on the record, by `guardian.anchor`.
 
         The digest is that of the checkpoint's unsigned body, which anybody can work out again.
         """
-        return self.act(principal, ANCHOR, reason=reason)
+        return self.act(principal, ANCHOR, **fields)
 
     def lock(
         self,
@@ -232,6 +244,7 @@ class Door(ABC):
         reason: str = "",
         key: Signer | None = None,
         nonce: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """End at once what one person, a profile and those above it, or everybody holds; as
         `actor`, proven by `key` or by how the door knows its caller.
@@ -242,8 +255,10 @@ class Door(ABC):
         if principal is not None and profile is not None:
             raise InputError("a lock is on a principal or on a profile: set two")
         scope = "all" if principal is profile else "profile" if principal is None else "principal"
-        asked = {"principal": actor, "scope": scope, "name": principal or profile or ""}
-        command = make_command(SetLock, {**asked, "ttl": ttl, "reason": reason})
+        asked: dict[str, Any] = {"principal": actor, "scope": scope}
+        asked["name"] = principal or profile or ""
+        asked |= {"ttl": ttl, "reason": reason, "idempotency_key": idempotency_key}
+        command = make_command(SetLock, asked)
         return self.submit(self.ordered(command, key, nonce=nonce))
 
     def unlock(
@@ -254,23 +269,25 @@ class Door(ABC):
         reason: str = "",
         key: Signer | None = None,
         nonce: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Lift the lock with this id, as `actor`, proven likewise. It restores nothing."""
-        command = make_command(LiftLock, {"principal": actor, "lock": lock, "reason": reason})
+        asked = {"principal": actor, "lock": lock, "reason": reason}
+        command = make_command(LiftLock, {**asked, "idempotency_key": idempotency_key})
         return self.submit(self.ordered(command, key, nonce=nonce))
 
     def create_budget(
-        self, principal: str, budget: str, *, name: str, allocated: int, unit: str
+        self, principal: str, budget: str, *, name: str, allocated: int, unit: str, **fields: Any
     ) -> Receipt:
         """Allocate whole units to a budget with an id that is free."""
-        asked = {"principal": principal, "budget": budget, "name": name}
+        asked = {"principal": principal, "budget": budget, "name": name, **fields}
         return self.submit(
             make_command(CreateBudget, {**asked, "allocated": allocated, "unit": unit})
         )
 
-    def debit(self, principal: str, budget: str, amount: int, *, reason: str = "") -> Receipt:
+    def debit(self, principal: str, budget: str, amount: int, **fields: Any) -> Receipt:
         """Spend whole units from a budget; more than its balance is refused."""
-        asked = {"principal": principal, "budget": budget, "amount": amount, "reason": reason}
+        asked = {"principal": principal, "budget": budget, "amount": amount, **fields}
         return self.submit(make_command(Debit, asked))
 
     def drill_mode(self, *, on: bool, set_by: str) -> Receipt:
@@ -321,11 +338,13 @@ class Door(ABC):
         approvals: Iterable[Signed],
         reason: str = "",
         key: Signer | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Declare on the record that the clock is right, with the approvals that this takes.
 
         `principal` has to be proven: by `key`, or by how the door knows its caller.
         """
-        asked = {"principal": principal, "reason": reason, "request": request}
-        command = make_command(Recover, {**asked, "approvals": tuple(approvals)})
+        asked: dict[str, Any] = {"principal": principal, "reason": reason, "request": request}
+        asked |= {"approvals": tuple(approvals), "idempotency_key": idempotency_key}
+        command = make_command(Recover, asked)
         return self.submit(self.ordered(command, key))

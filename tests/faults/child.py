@@ -9,6 +9,7 @@ takes what it is told on standard input, a line each.
 import json
 import os
 import resource
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -62,6 +63,16 @@ def hold(vm: Authority, who: str, milliseconds: str) -> None:
     grant(vm, who, milliseconds)
     for _ in told():
         say(vm.may(who, "operator"))
+
+
+def once(vm: Authority, who: str, key: str, killed: str) -> None:
+    """On a line, climb under an idempotency key; `killed` between the commit and the answer."""
+    if killed == "killed":
+        vm.subscribe(lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    say("ready")
+    next(told())
+    receipt = vm.escalate(who, "operator", trigger="asked", idempotency_key=key)
+    say(receipt.seq, receipt.id)
 
 
 def settle(vm: Authority, *names: str) -> None:
@@ -170,7 +181,7 @@ def fork(vm: Authority) -> None:
 
 
 def main(verb: str, ledger: str, *arguments: str) -> None:
-    verbs = (storm, grant, hold, settle, renew, give_back, cramped, fork)
+    verbs = (storm, grant, hold, once, settle, renew, give_back, cramped, fork)
     chosen = {one.__name__: one for one in verbs}[verb]
     vm = Authority.open(SHORT, ledger)
     try:

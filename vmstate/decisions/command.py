@@ -25,6 +25,9 @@ from vmstate.treasury.budget import MOST_UNITS
 FACTS = 16  # and
 APPROVALS = 16  # and
 ATTESTATIONS = 4  # together fit a receipt of 65,535 bytes
+ONCE_KEY_BYTES = 128  # a UUID fits three times
+# What receipts prove by themselves; an act that could say so would be believed.
+OWN_PROOFS = frozenset(("command", "idempotency", "request", "tem_context_hash"))
 TOOL_CALL = "tool_call"  # the trigger of a request for one call of a tool
 CLOCK_RECOVERY = "clock_recovery"  # the trigger of a request that no profile answers
 
@@ -63,6 +66,12 @@ def _check_fact(text: str) -> str:
     return text
 
 
+def _check_proofs(proofs: dict[str, str]) -> dict[str, str]:
+    for name in OWN_PROOFS & proofs.keys():
+        raise ValueError(f"the proof {name!r} is vmstate's own: give it another name")
+    return proofs
+
+
 Principal = Annotated[str, _name("principal")]
 Word = Annotated[str, _name("name")]
 Reason = Annotated[str, _line("the reason", canonical.REASON_BYTES)]
@@ -74,7 +83,8 @@ Approvals = Annotated[tuple[Signed, ...], Field(max_length=APPROVALS)]
 Attestations = Annotated[tuple[Signed, ...], Field(max_length=ATTESTATIONS)]
 Digest = Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}:[0-9a-f]{32,128}$")]
 Arguments = Annotated[dict[Word, FactText], Field(max_length=FACTS)]
-Proofs = Annotated[dict[Word, Digest], Field(max_length=FACTS)]
+Proofs = Annotated[dict[Word, Digest], Field(max_length=FACTS), AfterValidator(_check_proofs)]
+OnceKey = Annotated[str, Field(min_length=1), _line("the idempotency key", ONCE_KEY_BYTES)]
 Units = Annotated[int, Field(ge=1, le=MOST_UNITS)]
 Proven = Literal["host", "peer", "token", "none"]
 Ttl = Annotated[timedelta, Field(gt=timedelta())]
@@ -88,7 +98,7 @@ class CommandBase(BaseModel):
     door, where that is a socket: the law in force says whom they may ask as. An `order` is the
     asker's own signature over the command, and says more.
     `claims` are requirements that an interface found not to be met, in what only it was told; they
-    are reported with the others.
+    are reported with the others. Under an `idempotency_key` it is answered once, see `once.py`.
     """
 
     model_config = ConfigDict(
@@ -103,6 +113,7 @@ class CommandBase(BaseModel):
     caller: Caller | None = None
     order: Signed | None = None
     claims: tuple[Unmet, ...] = ()
+    idempotency_key: OnceKey | None = None
 
     @property
     def asked_by(self) -> str:
@@ -322,7 +333,9 @@ def reported(error: ValidationError) -> InputError:
     return InputError(said if said.startswith(where) else f"{where}: {said}")
 
 
-_ABOUT_ASKING = frozenset(("actor", "reason", "proven", "caller", "order", "claims"))
+_ABOUT_ASKING = frozenset(
+    ("actor", "reason", "proven", "caller", "order", "claims", "idempotency_key")
+)
 
 
 def order_arguments(command: CommandBase) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What was decided: the receipts to be written, and the lease that each of them changes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from vmstate.canonical import Json
@@ -123,6 +123,12 @@ class Decision:
     entries: tuple[Entry, ...]
     answer: Entry
     now: Moment
+
+    def kept(self, proofs: Mapping[str, str]) -> "Decision":
+        """The decision, with `proofs` in the answer's receipt."""
+        answer = replace(self.answer, proofs={**self.answer.proofs, **proofs})
+        entries = tuple(answer if one is self.answer else one for one in self.entries)
+        return replace(self, entries=entries, answer=answer)
 
     @property
     def granted(self) -> bool:

@@ -104,6 +104,18 @@ def hear_caller(caller: Caller, name: str, people: People) -> Unmet | None:
     return Unmet("principals", "not_caller", " or ".join(names) or "nobody", given, remedy)
 
 
+def is_from(command: Command, people: People) -> bool:
+    """Whether whoever sent `command` may hear what it was answered before.
+
+    An order that was used by then, or is too old, still shows who sent it.
+    """
+    if command.caller is None or hear_caller(command.caller, command.asked_by, people) is None:
+        return True
+    key = people.keys.get(command.asked_by)
+    order = command.order
+    return key is not None and order is not None and order.verifies(key)
+
+
 def hear_facts(
     stated: Mapping[str, str],
     attestations: Iterable[Signed],

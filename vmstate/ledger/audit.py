@@ -305,6 +305,8 @@ def _compare_tables(replay: Replay, snapshot: Snapshot) -> None:
         if written[statement] != replay.used[statement]:
             seq = replay.used[statement]
             replay.find(f"the table of used statements is wrong on {statement}", seq)
+    if dict(snapshot.answers()) != replay.answered:
+        replay.find("the table of answered commands is not what the receipts answered")
     if {one.id: one for one in snapshot.budgets()} != replay.budgets:
         replay.find("the table of budgets is not what the receipts allocated and charged")
     if {one.id: _lock(one) for one in snapshot.every_lock()} != {

@@ -313,7 +313,7 @@ def _proofs(entry: Entry) -> dict[str, Json]:
     if entry.type == "profile_escalation":
         # What the guards saw, so that an auditor can judge the rule again (runbook, drill 1).
         facts = canonical.encode(dict(entry.grounds.facts))
-        proofs = {"tem_context_hash": canonical.digest(facts)}
+        proofs = {**proofs, "tem_context_hash": canonical.digest(facts)}
     if entry.grounds.request is not None:
         proofs = {**proofs, "request": entry.grounds.request}
     return dict(proofs)

@@ -19,6 +19,7 @@ from vmstate.constitution.facts import read_facts, spell
 from vmstate.constitution.guards import seat
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
+from vmstate.decisions import once
 from vmstate.errors import InputError, TamperError
 from vmstate.keys import PublicKey
 from vmstate.leases.lease import LOCKED, PARENT_ENDED, lease_id
@@ -65,6 +66,7 @@ class Replay:
     held_until: datetime | None = None
     recovered_at: datetime | None = None
     locks: LockBook = field(default_factory=LockBook)
+    answered: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.law is not None:
@@ -151,6 +153,8 @@ def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:
         _loaded(replay, receipt, seq)
     elif said["authority"]["constitution"] != replay.constitution:
         replay.find("was written under a constitution that was not in force", seq)
+    if once.KEY in said["proofs"]:
+        _answered_once(replay, said["proofs"], seq)
     if said["outcome"] == "denied":
         return
     for fault in replay.locks.faults(receipt, replay.law, replay.people):
@@ -162,6 +166,13 @@ def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:
         for fault in use_faults(replay.leases, receipt):
             replay.find(fault, seq)
     _charged(replay, receipt, seq)
+
+
+def _answered_once(replay: Replay, proofs: Mapping[str, str], seq: int) -> None:
+    key = proofs[once.KEY]
+    if key in replay.answered:
+        replay.find(f"answers again what receipt {replay.answered[key][1]} answered", seq)
+    replay.answered[key] = (proofs[once.COMMAND], seq)
 
 
 def _mode(replay: Replay, receipt: Receipt, _seq: int) -> None:

@@ -129,6 +129,13 @@ CREATE TABLE drill (
     off            INTEGER NOT NULL
 ) STRICT;
 
+-- What was answered under an idempotency key, so that it is answered once.
+CREATE TABLE answered (
+    key      TEXT PRIMARY KEY,          -- digest over who asked and the key
+    command  TEXT NOT NULL,             -- digest over what was asked
+    seq      INTEGER NOT NULL           -- the receipt that answered
+) STRICT, WITHOUT ROWID;
+
 -- Signed statements and prepared requests that a decision rested on: each counts once.
 CREATE TABLE statement (
     id   TEXT PRIMARY KEY,

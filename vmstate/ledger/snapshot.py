@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from vmstate.clock import Moment, from_us, to_us
 from vmstate.constitution.document import SCROLLS
 from vmstate.decisions.decision import DrillState, State
-from vmstate.errors import LedgerNotFound, TamperError
+from vmstate.decisions.once import Once
+from vmstate.errors import InputError, LedgerNotFound, TamperError
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
 from vmstate.leases.lock import SCOPES, Lock
 from vmstate.leases.watermark import Watermark, passed
@@ -335,6 +336,28 @@ class Snapshot:
     def statements(self) -> Iterator[tuple[str, int]]:
         """The ids of used statements and the receipts that rest on them."""
         yield from self._db.execute("SELECT id, seq FROM statement ORDER BY seq, id")
+
+    def answered(self, once: Once) -> Receipt | None:
+        """The receipt that answered this command before; None if it comes for the first time.
+
+        Raises:
+            InputError: its key answered another command.
+        """
+        query = "SELECT command, seq FROM answered WHERE key = ?"
+        row = next(self._db.execute(query, (once.key,)), None)
+        if row is None:
+            return None
+        if row[0] != once.command:
+            raise InputError(
+                f"the idempotency key answered another command, receipt {row[1]}: "
+                "give this one a key of its own"
+            )
+        return self.receipt(row[1])
+
+    def answers(self) -> Iterator[tuple[str, tuple[str, int]]]:
+        """Every idempotency key's digest, the command's, and the receipt that answered."""
+        rows = self._db.execute("SELECT key, command, seq FROM answered ORDER BY seq")
+        return ((key, (command, seq)) for key, command, seq in rows)
 
     def index(self) -> Iterator[tuple[Any, ...]]:
         """Every row of `receipt`, its columns in the schema's order."""

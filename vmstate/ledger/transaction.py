@@ -13,6 +13,7 @@ from vmstate.canonical import Json
 from vmstate.clock import Moment, duration_us, to_us
 from vmstate.constitution.document import Notify
 from vmstate.constitution.law import Constitution
+from vmstate.decisions import once
 from vmstate.decisions.decision import Entry, Grounds
 from vmstate.errors import InputError, TamperError
 from vmstate.keys import PrivateKey, PublicKey
@@ -124,6 +125,9 @@ class Transaction(Snapshot):
         if entry.drill is not None and entry.drill.until is not None:
             row = (*_moment_row(entry.drill.until), int(entry.drill.off))
             self._execute("INSERT OR REPLACE INTO drill VALUES (1, ?, ?, ?, ?)", row)
+        if once.KEY in entry.proofs:
+            answered = (entry.proofs[once.KEY], entry.proofs[once.COMMAND], place.seq)
+            self._execute("INSERT INTO answered VALUES (?, ?, ?)", answered)
         for statement in entry.spends:
             self._execute("INSERT INTO statement VALUES (?, ?)", (statement, place.seq))
         if self._targets:

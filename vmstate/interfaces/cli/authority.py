@@ -16,6 +16,7 @@ from vmstate.interfaces.cli.options import (
     complete_lease,
     complete_profile,
     complete_trigger,
+    once_option,
     passphrase_option,
     read_facts,
     read_prepared,
@@ -140,6 +141,7 @@ def _lease_body(lease: "Lease", standing: "Standing") -> dict[str, Json]:
 )
 @click.option("--renew-parent", is_flag=True, help="Renew the lease below in the same breath.")
 @backing_options
+@once_option
 @click.pass_obj
 def escalate(settings: Settings, /, profile: str, **given: Any) -> None:
     """Ask for PROFILE. A prepared request (--request) brings its own trigger, reason and facts."""
@@ -218,6 +220,7 @@ def _explanation_body(explanation: "Explanation") -> dict[str, Json]:
 @click.command(cls=Command)
 @click.argument("lease", shell_complete=complete_lease)
 @backing_options
+@once_option
 @click.pass_obj
 def renew(settings: Settings, /, lease: str, **given: Any) -> None:
     """Ask for a later end of LEASE, the topmost one; its rule decides again."""
@@ -236,12 +239,15 @@ def renew(settings: Settings, /, lease: str, **given: Any) -> None:
 @principal_option("Whose lease it is; by default its holder's.  [env: VMSTATE_PRINCIPAL]")
 @click.option("--ending", default="operator_release", show_default=True)
 @click.option("--reason", default="", help="Why; goes into the receipt.")
+@once_option
 @click.pass_obj
-def release(settings: Settings, lease: str, who: str | None, ending: str, reason: str) -> None:
+def release(
+    settings: Settings, lease: str, who: str | None, ending: str, reason: str, once: str | None
+) -> None:
     """Give LEASE back, and with it what stands on it."""
     authority = settings.authority()
     who = who or _holder(authority, lease)
-    receipt = authority.release(who, lease, ending=ending, reason=reason)
+    receipt = authority.release(who, lease, ending=ending, reason=reason, idempotency_key=once)
     answer(receipt, settings, _ended(receipt))
 
 
@@ -267,6 +273,7 @@ def _holder(door: "Door", lease: str) -> str:
 @passphrase_option
 @click.option("--ending", default="sovereign_revoke", show_default=True)
 @click.option("--reason", default="", help="Why; goes into the receipt.")
+@once_option
 @click.pass_obj
 def revoke(
     settings: Settings,
@@ -276,6 +283,7 @@ def revoke(
     passphrase_file: Path | None,
     ending: str,
     reason: str,
+    once: str | None,
 ) -> None:
     """End LEASE, whoever holds it. Takes a signature: a name alone ends nobody's lease."""
     if not settings.socket:
@@ -285,7 +293,9 @@ def revoke(
     key = None if key_file is None else read_signer(key_file, passphrase_file)
     authority = settings.authority()
     actor = asker(authority, who)
-    receipt = authority.revoke(actor, lease, key=key, ending=ending, reason=reason)
+    receipt = authority.revoke(
+        actor, lease, key=key, ending=ending, reason=reason, idempotency_key=once
+    )
     answer(receipt, settings, _ended(receipt))
 
 
@@ -328,6 +338,7 @@ def _backing(door: "Door", given: dict[str, Any]) -> dict[str, Any]:
     return {
         "principal": asker(door, who),
         "reason": reason or "",
+        "idempotency_key": given.get("once"),
         "facts": facts,
         "ttl": ttl,
         "request": request,

@@ -9,6 +9,7 @@ from vmstate.canonical import Json, format_at
 from vmstate.interfaces.cli.options import (
     complete_lock,
     complete_profile,
+    once_option,
     passphrase_option,
     read_signer,
     read_ttl,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @principal_option("Who locks.  [env: VMSTATE_PRINCIPAL]")
 @click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their key file.")
 @passphrase_option
+@once_option
 @click.pass_context
 def lock(
     context: click.Context,
@@ -52,6 +54,7 @@ def lock(
     who: str | None,
     key_file: Path | None,
     passphrase_file: Path | None,
+    once: str | None,
     *,
     everybody: bool,
 ) -> None:
@@ -68,7 +71,13 @@ def lock(
     key = None if key_file is None else read_signer(key_file, passphrase_file)
     authority = settings.authority()
     receipt = authority.lock(
-        actor, principal=principal, profile=profile, ttl=read_ttl(ttl), reason=reason, key=key
+        actor,
+        principal=principal,
+        profile=profile,
+        ttl=read_ttl(ttl),
+        reason=reason,
+        key=key,
+        idempotency_key=once,
     )
     answer(receipt, settings, _locked(authority, receipt) if receipt.granted else "")
 
@@ -137,6 +146,7 @@ def lock_body(lock: "Lock") -> dict[str, Json]:
 @principal_option("Who lifts it.  [env: VMSTATE_PRINCIPAL]")
 @click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their key file.")
 @passphrase_option
+@once_option
 @click.pass_obj
 def unlock(
     settings: Settings,
@@ -145,9 +155,10 @@ def unlock(
     who: str | None,
     key_file: Path | None,
     passphrase_file: Path | None,
+    once: str | None,
 ) -> None:
     """Lift LOCK, which vmstate lock list names. What it ended stays ended."""
     actor = required(who, "--as")
     key = None if key_file is None else read_signer(key_file, passphrase_file)
-    receipt = settings.authority().unlock(actor, lock, reason=reason, key=key)
+    receipt = settings.authority().unlock(actor, lock, reason=reason, key=key, idempotency_key=once)
     answer(receipt, settings, f"{lock} is lifted; what it ended stays ended")

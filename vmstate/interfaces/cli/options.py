@@ -201,3 +201,9 @@ def backing_options(function: _Function) -> _Function:
     ):
         function = option(function)
     return function
+
+
+def once_option(function: _Function) -> _Function:
+    """`--idempotency-key`: for whoever may have to ask again without knowing what was answered."""
+    told = "Asked again under the same KEY, it is answered once."
+    return click.option("--idempotency-key", "once", metavar="KEY", help=told)(function)

@@ -13,6 +13,7 @@ import click
 from vmstate.canonical import encode
 from vmstate.errors import InputError
 from vmstate.interfaces.cli.options import (
+    once_option,
     passphrase_option,
     read_prepared,
     read_signer,
@@ -114,6 +115,7 @@ def _show(settings: Settings, receipt: "Receipt") -> None:
 @click.option("--request", "request_file", type=click.Path(path_type=Path))
 @click.option("--approval", "approvals", type=click.Path(path_type=Path), multiple=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to prepare it.")
+@once_option
 @click.pass_obj
 def recover(
     settings: Settings,
@@ -124,6 +126,7 @@ def recover(
     request_file: Path | None,
     approvals: tuple[Path, ...],
     output: Path | None,
+    once: str | None,
     *,
     clock: bool,
 ) -> None:
@@ -147,5 +150,6 @@ def recover(
         approvals=read_statements(approvals),
         reason=prepared.reason if reason is None else reason,
         key=None if key_file is None else read_signer(key_file, passphrase_file),
+        idempotency_key=once,
     )
     answer(receipt, settings, "the clock is taken as right from here on")
