@@ -52,7 +52,7 @@ class Folder:
     def run(self, line: str) -> Done:
         """Run `vmstate …` in this process, or anything else in a shell of its own.
 
-        `NAME=value` before the verb and `> FILE`, `>> FILE` at the end are understood.
+        `NAME=value` before the verb and `< FILE`, `> FILE`, `>> FILE` at the end are understood.
         """
         words = shlex.split(line)
         settings = {}
@@ -66,6 +66,10 @@ class Folder:
         with self._monkeypatch.context() as patch:
             for name, value in settings.items():
                 patch.setenv(name, value)
+            if len(words) > 2 and words[-2] == "<":
+                data = (self.path / words.pop()).read_bytes()
+                words.pop()
+                patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
             done = self.vmstate(*words[1:])
         if target is not None:
             with (self.path / target).open(mode) as file:

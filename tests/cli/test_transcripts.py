@@ -32,7 +32,18 @@ UNKNOWN = {
     "…": r".*",
 }
 # What asks, and so may leave a receipt; every other verb only reads.
-WRITING = {"init", "escalate", "renew", "release", "revoke", "recover", "serve", "lock", "unlock"}
+WRITING = {
+    "init",
+    "escalate",
+    "renew",
+    "release",
+    "revoke",
+    "recover",
+    "serve",
+    "lock",
+    "unlock",
+    "hook",
+}
 
 
 @dataclass

@@ -226,7 +226,12 @@ _VERBS = {"approval": "approves", "attestation": "attests the facts of"}
 
 
 def _say_request(prepared: "Request") -> None:
-    if prepared.to is None:
+    from vmstate.decisions.command import TOOL_CALL
+
+    if prepared.to is None and prepared.trigger == TOOL_CALL:
+        called = f"{prepared.facts.get('kind')} {prepared.facts.get('name')}"
+        say(f"  {prepared.principal} uses {called} of {prepared.facts.get('server')}, once")
+    elif prepared.to is None:
         say(f"  {prepared.principal} says that the clock is right, although it reads early")
     else:
         say(f"  {prepared.principal} to {prepared.to} on {prepared.trigger}")
