@@ -130,7 +130,7 @@ def test_every_verb_has_a_transcript():
     seen = {verb_of(turn.line) for path in TRANSCRIPTS for turn in read(path) if turn.shown}
     # serve is a process of its own: test_serve.py; canary waits on the machine's: test_canary.py;
     # what speaks with programs is tested with programs.
-    assert set(_VERBS) - {"serve", "canary", "mcp", "hook", "gate"} <= seen
+    assert set(_VERBS) - {"serve", "canary", "mcp", "gate"} <= seen
 
 
 def test_a_transcript_says_what_it_shows():
