@@ -19,8 +19,8 @@ from vmstate.interfaces.cli.settings import (
     Command,
     Group,
     Settings,
+    asker,
     principal_option,
-    required,
 )
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ def lock(
     settings = context.ensure_object(Settings)
     if (principal is not None) + (profile is not None) + everybody != 1:
         raise click.UsageError("Name what to lock: one of --principal, --profile and --all.")
-    actor = required(who, "--as")
     key = None if key_file is None else read_signer(key_file, passphrase_file)
     authority = settings.authority()
+    actor = asker(authority, who)
     receipt = authority.lock(
         actor,
         principal=principal,
@@ -158,7 +158,8 @@ def unlock(
     once: str | None,
 ) -> None:
     """Lift LOCK, which vmstate lock list names. What it ended stays ended."""
-    actor = required(who, "--as")
     key = None if key_file is None else read_signer(key_file, passphrase_file)
-    receipt = settings.authority().unlock(actor, lock, reason=reason, key=key, idempotency_key=once)
+    door = settings.authority()
+    actor = asker(door, who)
+    receipt = door.unlock(actor, lock, reason=reason, key=key, idempotency_key=once)
     answer(receipt, settings, f"{lock} is lifted; what it ended stays ended")

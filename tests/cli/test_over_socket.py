@@ -1,0 +1,227 @@
+"""Every command asks `vmstate serve` where a socket is named, and answers as it does otherwise."""
+
+import json
+import os
+import pwd
+from contextlib import ExitStack
+from datetime import timedelta
+
+import pytest
+
+from vmstate.authority import Authority
+from vmstate.expiry import Expiry
+from vmstate.interfaces.cli.main import _VERBS
+from vmstate.keys import new_token, save_token, token_digest
+from vmstate.serving import Server
+from vmstate.sockets import listening
+
+HERE = pwd.getpwuid(os.getuid()).pw_name
+TOKEN = new_token()
+BOUND = f"""
+[callers]
+host = false
+
+[locks]
+by   = ["approvers"]
+lift = ["approvers"]
+
+[principals.alice]
+account = "{HERE}"
+
+[principals.bob]
+token = "{token_digest(TOKEN)}"
+"""
+OF_THE_FILE = {"init", "check", "sign", "keys", "export", "audit", "drill", "completion", "notify"}
+ELSEWHERE = {"serve", "gate", "hook", "mcp"}  # test_serve.py and tests/agents
+
+
+@pytest.fixture
+def make(folder, monkeypatch):
+    """A folder whose ledger a service owns; whoever runs the tests is Alice at its socket."""
+    with ExitStack() as closing:
+
+        def make(*, live=False):
+            if live:
+                folder.at(None)
+            folder.ok("vmstate init")
+            folder.ok("vmstate keys new carol -o carol.key >> constitution.toml")
+            text = (folder.path / "constitution.toml").read_text(encoding="utf-8")
+            folder.write("constitution.toml", text + BOUND)
+            folder.ok("vmstate init")
+            save_token(TOKEN, folder.path / "bob.token")
+            vm = Authority.open("constitution.toml", "vmstate.db", serving=True)
+            closing.callback(vm.close)
+            server = Server(vm, closing.enter_context(listening(folder.path / "vm.sock")))
+            server.start()
+            closing.callback(server.stop)
+            if live:
+                expiry = Expiry(vm)
+                expiry.start()
+                closing.callback(expiry.stop)
+            # Where it is asked there is nothing else that it could have asked.
+            monkeypatch.setenv("VMSTATE_LEDGER", "none.db")
+            monkeypatch.setenv("VMSTATE_CONSTITUTION", "none.toml")
+            monkeypatch.setenv("VMSTATE_SOCKET", "vm.sock")
+            return folder
+
+        yield make
+
+
+@pytest.fixture
+def served(make):
+    return make()
+
+
+def newest(folder):
+    return json.loads(folder.ok("vmstate receipts tail -n 1 --json"))
+
+
+def test_a_lease_from_the_asking_to_the_end_of_it(served):
+    said = served.ok('vmstate escalate operator --reason "ticket 4711: look" --ttl 10m')
+    assert said == "lease-2: alice is operator until 2030-01-01 12:10:00Z (10m)\n"
+    assert newest(served)["who"] == {"actor": "alice", "principal": "alice", "proof": "peer"}
+    assert "alice\toperator\t2030-01-01 12:10:00Z\t10m\tlease-2" in served.ok("vmstate status")
+    told = json.loads(served.ok("vmstate status alice --json"))
+    assert (told["drill"], told["overdue"], told["size"]) == (False, False, 3)
+    assert served.ok("vmstate may alice operator") == "yes\n"
+    assert "yes, by operator_on_request" not in served.run("vmstate why guardian").out
+    assert served.ok('vmstate renew lease-2 --reason "not done yet, go on"').startswith("lease-2:")
+    assert "alice" in served.ok("vmstate graph --live")
+    assert served.ok("vmstate release lease-2") == (
+        "lease-2 ended by operator_release: alice is observer\n"
+    )
+    listed = served.ok("vmstate receipts list").splitlines()
+    assert [line.split("\t")[0] for line in listed] == ["0", "1", "2", "3", "4"]
+    assert served.ok("vmstate receipts list -n 2 --after 2").count("\n") == 2
+    assert json.loads(served.ok("vmstate receipts show 2 --json"))["seq"] == 2
+
+
+def test_what_an_approver_signed_is_handed_in_and_what_a_sovereign_may_is_signed(served):
+    served.ok('vmstate escalate operator --reason "ticket 4711: look"')
+    served.ok('vmstate request new guardian --reason "ticket 4711: mend" -o request')
+    signing = "vmstate --constitution constitution.toml sign request --key carol.key -o approval"
+    served.ok(signing)
+    said = served.ok("vmstate escalate guardian --request request --approval approval")
+    assert said.startswith("lease-3: alice is guardian")
+    denied = served.run("vmstate revoke lease-3")
+    assert denied.code == 3
+    assert "ending_not_admitted" in denied.err
+    served.ok("vmstate revoke lease-3 --as carol --key carol.key")
+    assert newest(served)["who"] == {"actor": "carol", "principal": "alice", "proof": "key"}
+    locked = served.ok("vmstate lock --all --as carol --key carol.key --reason 'all stop'")
+    assert "everybody is locked" in locked
+    assert "everybody" in served.ok("vmstate lock list")
+    assert served.run("vmstate unlock lock-6").code == 3
+    lock = json.loads(served.ok("vmstate lock list --json"))["locks"][0]["lock"]
+    served.ok(f"vmstate unlock {lock} --as carol --key carol.key")
+
+
+def test_a_token_makes_its_holder_somebody_else(served, monkeypatch):
+    asked = 'vmstate --token-file bob.token escalate operator --reason "ticket 4711: look"'
+    assert served.ok(asked).startswith("lease-2: bob is operator")
+    assert newest(served)["who"] == {"actor": "bob", "principal": "bob", "proof": "token"}
+    monkeypatch.setenv("VMSTATE_TOKEN_FILE", "bob.token")
+    assert served.run("vmstate release lease-2 --as alice").code == 3
+    assert newest(served)["authority"]["unmet"][0]["code"] == "not_caller"
+    assert served.ok("vmstate release lease-2").endswith("bob is observer\n")
+    served.write("none.token", "vmt_no-token\n")
+    failed = served.run("vmstate --token-file none.token status")
+    assert (failed.code, failed.err) == (
+        2,
+        "error: none.token holds no token: make one with vmstate keys token\n",
+    )
+    save_token(new_token(), served.path / "lost.token")
+    lost = served.run("vmstate --token-file lost.token status")
+    assert (lost.code, lost.err) == (
+        3,
+        "error: the token is nobody's under the law in force: get another\n",
+    )
+
+
+@pytest.mark.parametrize("lease", ["lease-2", "lease-99"])
+def test_anothers_lease_is_looked_after_no_better_than_one_that_never_was(lease, served):
+    asked = 'vmstate --token-file bob.token escalate operator --reason "ticket 4711: look"'
+    served.ok(asked)
+    for line in (f"vmstate release {lease}", f"vmstate renew {lease} --reason 'let me keep it'"):
+        done = served.run(line)
+        assert done.code == 3
+        assert f"  {lease} is no live lease of the caller  [unknown_lease]\n" in done.err
+
+
+def test_a_recovery_is_prepared_and_refused_like_any_other(served):
+    served.ok("vmstate recover --clock --reason 'the clock was mended' -o request")
+    done = served.run("vmstate recover --clock --request request")
+    assert done.code == 3
+    assert "[no_regression]" in done.err
+    assert "[not_proven]" not in done.err
+
+
+def test_the_canary_shows_that_the_service_gives_back(make, monkeypatch):
+    served = make(live=True)
+    monkeypatch.setattr("vmstate.interfaces.cli.canary.LEASE_FOR", timedelta(milliseconds=50))
+    said = json.loads(served.ok("vmstate canary --json"))
+    assert said["ok"]
+    assert said["ended_via"] == "scheduler"
+
+
+def test_a_shell_completes_leases_from_the_socket(served):
+    served.ok('vmstate escalate operator --reason "ticket 4711: look"')
+    from vmstate.interfaces.cli.options import _live_leases  # noqa: PLC0415
+    from vmstate.interfaces.cli.settings import Settings  # noqa: PLC0415
+
+    assert _live_leases(Settings(socket="vm.sock")) == ["lease-2"]
+
+
+def test_a_socket_where_nobody_listens_is_an_error_and_never_the_file(served, monkeypatch):
+    monkeypatch.setenv("VMSTATE_LEDGER", "vmstate.db")
+    monkeypatch.setenv("VMSTATE_CONSTITUTION", "constitution.toml")
+    monkeypatch.setenv("VMSTATE_SOCKET", "nobody.sock")
+    for line in ("vmstate status", "vmstate receipts list"):
+        done = served.run(line)
+        assert done.code == 6
+        assert done.err.startswith("error: nobody answers at nobody.sock (No such file")
+    # Said to be nothing, on the command line or in the environment, the file is opened.
+    assert served.run("vmstate --socket '' status").code == 0
+    monkeypatch.setenv("VMSTATE_SOCKET", "")
+    assert served.run("vmstate status").code == 0
+
+
+def test_where_the_host_is_not_believed_the_file_may_be_read_and_audited_and_no_more(
+    served, monkeypatch
+):
+    monkeypatch.setenv("VMSTATE_LEDGER", "vmstate.db")
+    monkeypatch.setenv("VMSTATE_CONSTITUTION", "constitution.toml")
+    served.ok('vmstate escalate operator --reason "ticket 4711: look"')
+    monkeypatch.setenv("VMSTATE_SOCKET", "")
+    sizes = served.sizes()
+    for line in (
+        'vmstate escalate operator --as bob --reason "ticket 4711: look"',
+        "vmstate release lease-2",
+        "vmstate revoke lease-2 --as carol --key carol.key",
+        "vmstate canary --as bob",
+    ):
+        done = served.run(line)
+        assert done.code == 6
+        assert done.err == (
+            "error: vmstate.db: [callers] host = false, so vmstate serve alone writes it: "
+            "set VMSTATE_SOCKET to its socket; nothing was written\n"
+        )
+    assert served.sizes() == sizes
+    for line in (
+        "vmstate status",
+        "vmstate may alice operator",
+        "vmstate why guardian --as alice",
+        "vmstate receipts list",
+        "vmstate audit",
+        "vmstate export bundle",
+        "vmstate audit bundle",
+    ):
+        assert served.run(line).code in {0, 3}, line
+    (served.path / "vmstate.db.key").unlink()
+    assert served.run("vmstate audit").code == 0
+
+
+def test_nobody_in_a_file_of_the_command_line_was_forgotten():
+    here = {"status", "escalate", "renew", "release", "revoke", "may", "why", "request", "graph"}
+    here |= {"receipts", "recover", "canary", "lock", "unlock"}
+    assert set(_VERBS) == here | OF_THE_FILE | ELSEWHERE
