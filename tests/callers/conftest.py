@@ -21,7 +21,7 @@ from vmstate.clock import VirtualClock
 from vmstate.constitution.loading import read_constitution
 from vmstate.keys import PrivateKey, new_token, token_digest
 from vmstate.ledger.audit import audit_ledger
-from vmstate.ledger.store import Ledger
+from vmstate.ledger.store import DrillMark, Ledger
 from vmstate.serving import Server
 from vmstate.sockets import listening
 
@@ -39,7 +39,7 @@ def key(name):
     return PrivateKey.derive(name)
 
 
-def law(*changes, accounts=None, tokens=None, host=True, controllers=None):
+def law(*changes, accounts=None, tokens=None, host=True, controllers=None, keyless=(), extra=""):
     """The shipped constitution with a key for everybody, and who may ask over a socket."""
     text = (ROOT / "constitution.toml").read_text(encoding="utf-8")
     for old, new in changes:
@@ -47,7 +47,7 @@ def law(*changes, accounts=None, tokens=None, host=True, controllers=None):
         text = text.replace(old, new)
     tables: dict[str, list[str]] = {}
     for name in (ADA, BOB, AGENT, SOVEREIGN, ONE, TWO, SENSOR):
-        tables[name] = [f'key = "{key(name).public}"']
+        tables[name] = [] if name in keyless else [f'key = "{key(name).public}"']
     for kind, values in (
         ("account", accounts or {AGENT: "agent", ADA: "ada", SOVEREIGN: "root-phone"}),
         ("token", {name: token_digest(one) for name, one in (tokens or {}).items()}),
@@ -57,7 +57,7 @@ def law(*changes, accounts=None, tokens=None, host=True, controllers=None):
             tables.setdefault(name, []).append(f'{kind} = "{value}"')
     for name, lines in tables.items():
         text += "\n".join((f'\n[principals."{name}"]', *lines, ""))
-    text += f"\n[callers]\nhost = {str(host).lower()}\n"
+    text += f"\n[callers]\nhost = {str(host).lower()}\n{extra}"
     return read_constitution(text.encode())
 
 
@@ -117,12 +117,13 @@ def serve(tmp_path, monkeypatch):
     """Make services: `serve(*changes, …)` under a law that `law` makes."""
     with ExitStack() as closing:
 
-        def make(*changes, **options) -> Service:
+        def make(*changes, drill=False, **options) -> Service:
             number = len(list(tmp_path.glob("*.db")))
             clock = VirtualClock(NOON)
             ledger = tmp_path / f"{number}.db"
             constitution = law(*changes, **options)
-            Authority.create(constitution, ledger, clock=clock).close()
+            mark = DrillMark("drill-1", "DRILL/", f"sha256:{'d' * 64}", {}) if drill else None
+            Authority.create(constitution, ledger, clock=clock, drill=mark).close()
             vm = Authority(constitution, Ledger.open(ledger), clock=clock, serving=True)
             closing.callback(vm.close)
             path = tmp_path / f"{number}.sock"
