@@ -1,8 +1,9 @@
 """The door at a socket: `vmstate serve` answers, under its own account.
 
 Takes the same calls as a ledger in this process. What is asked is sent once. Where the connection
-was gone before anything was sent, another is made; where a command was sent and no answer came,
-`LedgerUnavailable` says that nobody can tell whether it was decided: the receipts can.
+was gone before anything was sent, another is made. Where a command was sent and no answer came, it
+is sent again if it has an idempotency key; else `LedgerUnavailable` says that nobody can tell
+whether it was decided: the receipts can.
 """
 
 import contextlib
@@ -32,6 +33,10 @@ KEPT = 4  # connections that stay open
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+
+
+class _UnansweredError(LedgerUnavailable):
+    """Something was asked, and the connection ended or time was up before an answer came."""
 
 
 def _asked(method: Callable[Concatenate[Any, _P], _R]) -> Callable[Concatenate[Any, _P], _R]:
@@ -82,7 +87,13 @@ class Client(Door):
     receipt = _asked(Door.receipt)
 
     def submit(self, command: Command) -> Receipt:
-        receipt: Receipt = self.ask(QUESTIONS["submit"], command=command)
+        try:
+            receipt: Receipt = self.ask(QUESTIONS["submit"], command=command)
+        except _UnansweredError:
+            if command.idempotency_key is None:
+                raise
+            # Under its key it is answered once, however often it is asked.
+            receipt = self.ask(QUESTIONS["submit"], command=command)
         return receipt
 
     def receipts(
@@ -214,7 +225,7 @@ class Client(Door):
             what = (
                 "it is unknown whether this was decided, look at the receipts before asking again"
             )
-        return LedgerUnavailable(f"{self.path}: no answer came: {what}")
+        return _UnansweredError(f"{self.path}: no answer came: {what}")
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

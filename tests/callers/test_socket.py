@@ -387,6 +387,24 @@ def test_a_command_whose_answer_never_came_is_not_sent_again(tmp_path):
     )
 
 
+def test_under_an_idempotency_key_it_is_sent_again_and_decided_once(service, monkeypatch):
+    client = service.at("agent")
+    send, lost = serving._Connection.send, []
+
+    def lose_the_first(connection, line):
+        if not lost:
+            lost.append(line)
+            raise BrokenPipeError
+        send(connection, line)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(serving._Connection, "send", lose_the_first)
+        granted = climb(client, idempotency_key="once")
+    assert granted.granted
+    assert wire.read_answer(wire.QUESTIONS["submit"], lost[0]).value == granted
+    assert service.vm.size() == 2
+
+
 def test_half_an_answer_is_none(tmp_path):
     half = Fake(tmp_path / "s", lambda connection: connection.sendall(b'{"v":1,"is":1'))
     with (
