@@ -21,7 +21,7 @@ from vmstate.clock import VirtualClock
 from vmstate.constitution.loading import read_constitution
 from vmstate.interfaces.mcp.desk import Desk
 from vmstate.interfaces.mcp.gate import Gate
-from vmstate.interfaces.mcp.upstream import Upstream
+from vmstate.interfaces.mcp.upstream import Upstream, connect
 from vmstate.interfaces.mcp.warden import Warden
 from vmstate.keys import PrivateKey
 from vmstate.ledger.transaction import loading_entry
@@ -237,26 +237,34 @@ class Desks:
         self.vm.ledger.transact(lambda change: change.put_in_force(law, entry, now))
 
     @asynccontextmanager
-    async def open(self, *, watching=False):
-        async with (
-            Client(self.behind.server(), cache=None) as upstream,
-            anyio.create_task_group() as group,
-        ):
-            self.gate = Gate(
-                self.vm, self.warden, Upstream(upstream, is_child=True), self.desk, self._who
-            )
+    async def open(self, *, target=None, watching=False):
+        """The gate, in front of the server of this process or of `target`."""
+        async with self._upstream(target) as upstream, anyio.create_task_group() as group:
+            self.gate = Gate(self.vm, self.warden, upstream, self.desk, self._who)
             if watching:
                 group.start_soon(self.gate.watch)
             yield self.gate
             group.cancel_scope.cancel()
 
     @asynccontextmanager
-    async def agent_at(self, *, mode="auto", watching=False, **options):
+    async def agent_at(self, *, mode="auto", target=None, watching=False, **options):
         async with (
-            self.open(watching=watching) as gate,
+            self.open(target=target, watching=watching) as gate,
             Client(gate.server(), mode=mode, **options) as client,
         ):
             yield client
+
+    @asynccontextmanager
+    async def _upstream(self, target):
+        async def changed(kind):
+            await self.gate.upstream_changed(kind)
+
+        if target is not None:
+            async with connect(target, changed) as upstream:
+                yield upstream
+            return
+        async with Client(self.behind.server(), cache=None) as client:
+            yield Upstream(client, is_child=True)
 
     def _who(self):
         return self.principal
@@ -277,13 +285,13 @@ def anyio_backend():
 def make_desks(tmp_path):
     made = []
 
-    def make(visibility="hide"):
+    def make(visibility="hide", *, server="desk", extra=""):
         clock = VirtualClock(NOON)
-        law = read_constitution(_law_text(visibility).encode())
+        law = read_constitution(f"{_law_text(visibility)}{extra}".encode())
         vm = Authority.create(law, tmp_path / f"ledger-{len(made)}.db", clock=clock)
         made.append(vm)
         desk = Desk(tmp_path / "requests")
-        return Desks(vm, clock, desk, Behind(), Warden(vm, "desk", desk))
+        return Desks(vm, clock, desk, Behind(), Warden(vm, server, desk))
 
     level = logging.getLogger("mcp").level
     yield make

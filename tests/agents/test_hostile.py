@@ -1,0 +1,92 @@
+"""Servers that do what no server should: the gate says so, lives, and repeats nothing."""
+
+import io
+import logging
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from vmstate.errors import InputError
+from vmstate.interfaces.mcp import upstream as module
+from vmstate.interfaces.mcp.upstream import Child, connect
+
+pytestmark = pytest.mark.anyio
+ODD = Path(__file__).with_name("odd.py")
+LAW = """
+[tools.odd]
+tools."*" = { profile = "observer" }
+"""
+GONE = {
+    "error": "UpstreamGone",
+    "message": "the server behind the gate has ended or can't be reached",
+}
+
+
+def odd(how="plain", *passed):
+    return Child((sys.executable, str(ODD), how), passed)
+
+
+@pytest.fixture
+def desks(make_desks):
+    return make_desks(server="odd", extra=LAW)
+
+
+async def test_garbage_on_a_childs_output_is_dropped_and_never_repeated(desks):
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    logging.getLogger().addHandler(handler)
+    async with desks.agent_at(target=odd("garbage")) as agent:
+        for _ in range(3):
+            assert not (await agent.call_tool("babble", {})).is_error
+    logging.getLogger().removeHandler(handler)
+    assert "swordfish" not in said.getvalue()
+
+
+async def test_a_child_that_dies_is_an_error_of_each_call_and_the_gate_lives(desks):
+    async with desks.agent_at(target=odd()) as agent:
+        with anyio.fail_after(10):
+            for tool in ("die", "look", "look"):
+                answer = await agent.call_tool(tool, {})
+                assert answer.is_error
+                assert answer.structured_content == GONE
+            assert not (await agent.call_tool("vmstate_status", {})).is_error
+            names = {tool.name for tool in (await agent.list_tools()).tools}
+            assert "vmstate_status" in names
+            assert "look" not in names
+
+
+async def test_an_answer_that_is_none_is_an_error_and_the_gate_lives(desks):
+    async with desks.agent_at(target=odd()) as agent:
+        answer = await agent.call_tool("lie", {})
+        assert answer.is_error
+        assert answer.content[0].text.startswith("the server behind the gate answered what is no")
+        assert not (await agent.call_tool("look", {})).is_error
+
+
+async def test_a_server_that_lies_in_its_list_gains_nothing(desks):
+    async with desks.agent_at(target=odd()) as agent:
+        named = [tool.name for tool in (await agent.list_tools()).tools]
+        assert "look\x00" not in named
+        assert named.count("vmstate_status") == 1
+        status = await agent.call_tool("vmstate_status", {})
+        assert status.structured_content["principal"] == desks.agent
+
+
+async def test_a_child_gets_the_variables_that_are_named_and_no_others(desks, monkeypatch):
+    monkeypatch.setenv("ODD_SECRET", "swordfish")
+    for target, given in ((odd(), "none"), (odd("plain", "ODD_SECRET"), "swordfish")):
+        async with desks.agent_at(target=target) as agent:
+            assert (await agent.call_tool("secret", {})).content[0].text == given
+
+
+async def test_a_child_that_says_nothing_is_no_server(monkeypatch):
+    monkeypatch.setattr(module, "START_SECONDS", 0.2)
+
+    async def changed(_kind):
+        pass
+
+    with pytest.raises(InputError, match=r"is no MCP server: nothing came in 0 s"):
+        async with connect(Child(("sleep", "60")), changed):
+            pass
