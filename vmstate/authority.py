@@ -21,24 +21,26 @@ from vmstate.clock import Clock, Moment, SystemClock
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import load_constitution, read_constitution
 from vmstate.constitution.people import People
-from vmstate.decisions.command import Act, Command, DrillMode, Escalate, Release
-from vmstate.decisions.decider import SETTLE, Decider, expiry, in_due_order
-from vmstate.decisions.decision import Decision
+from vmstate.decisions.command import Act, Activate, Command, DrillMode, Escalate
+from vmstate.decisions.decider import SETTLE, Decider
+from vmstate.decisions.decision import Decision, State
 from vmstate.decisions.evidence import is_from
 from vmstate.decisions.once import Once
+from vmstate.decisions.pending import Asked
 from vmstate.decisions.route import Explanation, shortest_route
-from vmstate.decisions.statements import budgets_of, statement_ids
-from vmstate.door import ANCHOR, Door
+from vmstate.decisions.showing import Pending
+from vmstate.door import ANCHOR, Door, check_request_id
 from vmstate.errors import InputError, LedgerMismatch, LedgerUnavailable, UnknownPrincipal
-from vmstate.leases.lease import Certain, Lease, Overdue
+from vmstate.leases.lease import Certain, Lease
 from vmstate.leases.lock import Lock
 from vmstate.leases.standing import Standing
+from vmstate.ledger.bearing import find_request, state_for
 from vmstate.ledger.checkpoint import Checkpoint
 from vmstate.ledger.outbox import Backlog
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due, Scope, Snapshot
 from vmstate.ledger.store import BUSY_MS, Ledger
-from vmstate.ledger.sweep import end_covered
+from vmstate.ledger.sweep import end_covered, everybody, overdue_ends
 from vmstate.ledger.transaction import DrillMark, Transaction
 
 log = logging.getLogger("vmstate")
@@ -176,7 +178,7 @@ class Authority(Door):
             ends: tuple[Receipt, ...] = ()
             if isinstance(command, DrillMode) and not command.on:
                 # The end of a drill ends everything in it, in the same transaction.
-                ends = self._settle(transaction, now, SETTLE, self._everybody(transaction))
+                ends = self._settle(transaction, now, SETTLE, everybody(transaction))
             return (*stepped, *written, *ends), answer
 
         receipts, answer = self.ledger.transact(work)
@@ -250,9 +252,8 @@ class Authority(Door):
         with self.ledger.read() as snapshot:
             self._follow(snapshot)
             now = self.clock.read()
-            names = self._everybody(snapshot)
-            everybody = [self._standing(snapshot, name, now) for name in names]
-        return tuple(one for one in everybody if one.leases)
+            found = [self._standing(snapshot, name, now) for name in everybody(snapshot)]
+        return tuple(one for one in found if one.leases)
 
     def why(self, command: Command) -> Explanation:
         with self.ledger.read() as snapshot:
@@ -271,6 +272,22 @@ class Authority(Door):
     def lease(self, lease: str) -> Lease | None:
         with self.ledger.read() as snapshot:
             return snapshot.lease(lease)
+
+    def requests(
+        self, principal: str | None = None, *, open_only: bool = True
+    ) -> tuple[Pending, ...]:
+        with self.ledger.read() as snapshot:
+            self._follow(snapshot)
+            now = self.clock.read()
+            found = snapshot.requests.every(principal, open_only=open_only)
+            shown = [self._shown(snapshot, one, now) for one in found]
+        return tuple(one for one in shown if one.is_open or not open_only)
+
+    def request(self, request: str) -> Pending:
+        with self.ledger.read() as snapshot:
+            self._follow(snapshot)
+            asked = find_request(snapshot, check_request_id(request))
+            return self._shown(snapshot, asked, self.clock.read())
 
     def size(self) -> int:
         with self.ledger.read() as snapshot:
@@ -380,28 +397,20 @@ class Authority(Door):
         names: Iterable[str],
         until: datetime | None = None,
     ) -> tuple[Receipt, ...]:
-        overdue: list[Overdue] = []
-        for name in names:
-            found = transaction.stack(name, self.constitution.baseline).overdue(now)
-            overdue += [one for one in found if until is None or one.due <= until]
-        ends = (expiry(one, now, via) for one in in_due_order(overdue))
+        ends = overdue_ends(transaction, self._law.decider.law, names, now, via, until)
         return tuple(transaction.append(entry, now) for entry in ends)
 
-    def _everybody(self, snapshot: Snapshot) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(lease.principal for lease in snapshot.open_leases()))
-
     def _decide(self, snapshot: Snapshot, command: Command, now: Moment) -> Decision:
-        principal = command.principal
-        if isinstance(command, Release):
-            lease = snapshot.lease(command.lease)
-            principal = lease.principal if lease is not None else principal
-        law = self._law
-        scope = Scope(self.constitution.baseline, law.people.family(principal), law.timed)
         if isinstance(command, Act) and command.act == ANCHOR:
             command = self._anchoring(snapshot, command)
-        ids, budgets = statement_ids(command), budgets_of(command, self.constitution)
-        state = snapshot.state(principal, scope, ids, budgets)
-        return law.decider.decide(state, command, now)
+        return self._law.decider.decide(self._state(snapshot, command), command, now)
+
+    def _shown(self, snapshot: Snapshot, asked: Asked, now: Moment) -> Pending:
+        command = Activate(principal=asked.principal, request=asked.id)
+        return self._law.decider.show(self._state(snapshot, command), asked, now)
+
+    def _state(self, snapshot: Snapshot, command: Command) -> State:
+        return state_for(snapshot, command, self._law.decider.law, self._law.timed)
 
     def _anchoring(self, snapshot: Snapshot, command: Act) -> Act:
         """An anchor holds what the ledger says at its own place, whatever its caller would say."""

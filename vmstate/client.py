@@ -82,6 +82,8 @@ class Client(Door):
     locks = _asked(Door.locks)
     backlogs = _asked(Door.backlogs)
     due = _asked(Door.due)
+    requests = _asked(Door.requests)
+    request = _asked(Door.request)
     lease = _asked(Door.lease)
     size = _asked(Door.size)
     receipt = _asked(Door.receipt)

@@ -4,6 +4,7 @@ Both answer the same calls, so that whoever asks need not know which of them it 
 commands and answers with receipts (law 8); what it reads it reads as of one instant.
 """
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -13,20 +14,26 @@ from typing import Any, TypeVar
 from vmstate.constitution.law import Constitution
 from vmstate.decisions.command import (
     Act,
+    Activate,
     Command,
     CommandBase,
     CreateBudget,
     Debit,
+    DenyRequest,
     DrillMode,
     Escalate,
+    HandIn,
     LiftLock,
+    OpenRequest,
     Recover,
     Release,
     Renew,
     SetLock,
+    Withdraw,
     make_command,
 )
 from vmstate.decisions.route import Explanation
+from vmstate.decisions.showing import Pending
 from vmstate.decisions.statements import prepare_recovery, prepare_request, sign_order
 from vmstate.errors import InputError
 from vmstate.keys import Signer
@@ -36,12 +43,25 @@ from vmstate.leases.standing import Standing
 from vmstate.ledger.outbox import Backlog
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due
-from vmstate.signing import Request, Signed
+from vmstate.signing import Request, Signed, approve, attest
 
 ANCHOR = "guardian.anchor"
 LOOK_EVERY = timedelta(milliseconds=50)  # how soon another process's commit is noticed
 
 Ordered = TypeVar("Ordered", bound=CommandBase)
+_DIGITS = re.compile("[0-9a-f]{6,64}")
+
+
+def check_request_id(text: str) -> str:
+    """A request's id, or how it begins, as it is kept: `sha256:` may be left out.
+
+    Raises:
+        InputError: it is no such thing, or shorter than six digits.
+    """
+    digits = text.removeprefix("sha256:")
+    if not _DIGITS.fullmatch(digits):
+        raise InputError(f"{text!r} is no request's id: give six of its hexadecimal digits or more")
+    return f"sha256:{digits}"
 
 
 class Door(ABC):
@@ -119,6 +139,21 @@ class Door(ABC):
         """Leases that are over and not yet recorded as ended, the first deadline first."""
 
     @abstractmethod
+    def requests(
+        self, principal: str | None = None, *, open_only: bool = True
+    ) -> tuple[Pending, ...]:
+        """The requests that were left open, in their order, of `principal` or of everybody."""
+
+    @abstractmethod
+    def request(self, request: str) -> Pending:
+        """The request with this id, or with one that begins so: six digits of it are enough.
+
+        Raises:
+            LedgerNotFound: there never was one.
+            InputError: it is no id, or begins several.
+        """
+
+    @abstractmethod
     def lease(self, lease: str) -> Lease | None:
         """The lease with this id, open or ended; None if there never was one."""
 
@@ -179,6 +214,79 @@ class Door(ABC):
     def renew(self, principal: str, lease: str, **fields: Any) -> Receipt:
         """Ask for a later deadline on the topmost lease; its rule decides again."""
         return self.submit(make_command(Renew, {"principal": principal, "lease": lease, **fields}))
+
+    def open_request(self, request: Request) -> Receipt:
+        """Ask for what `request` says; if nothing but signatures is missing, leave it open.
+
+        The receipt is of type `request` if it was left open, and the grant itself if nothing was
+        missing. Anything else that is missing denies it.
+        """
+        asked = {"principal": request.principal, "reason": request.reason, "request": request}
+        return self.submit(make_command(OpenRequest, asked))
+
+    def hand_in(self, request: str, statement: Signed, *, reason: str = "") -> Receipt:
+        """Hand in a signed approval or attestation for an open request, whoever carries it."""
+        asked = {"principal": statement.by, "reason": reason, "request": request}
+        return self.submit(make_command(HandIn, {**asked, "statement": statement}))
+
+    def approve(
+        self,
+        request: str,
+        by: str,
+        key: Signer,
+        *,
+        good_for: timedelta | None = None,
+        reason: str = "",
+        nonce: str | None = None,
+    ) -> Receipt:
+        """Sign an open request as `by`, and hand that in.
+
+        The approval is good for as long as the request can still be used, or for `good_for`.
+        """
+        shown = self.request(request)
+        until = self._good_until(shown) if good_for is None else self.now() + good_for
+        signed = approve(shown.request, by, key, expires_at=until, nonce=nonce)
+        return self.hand_in(shown.id, signed, reason=reason)
+
+    def attest(
+        self, request: str, by: str, key: Signer, *, reason: str = "", nonce: str | None = None
+    ) -> Receipt:
+        """Sign the facts of an open request as seen now by the sensor `by`, and hand that in."""
+        shown = self.request(request)
+        signed = attest(shown.request, by, key, at=self.now(), nonce=nonce)
+        return self.hand_in(shown.id, signed, reason=reason)
+
+    def deny(
+        self,
+        actor: str,
+        request: str,
+        *,
+        key: Signer | None = None,
+        reason: str = "",
+        nonce: str | None = None,
+    ) -> Receipt:
+        """End an open request as `actor`, who might have approved it, and proves to be that."""
+        asked = {"principal": actor, "request": request, "reason": reason}
+        return self.submit(self.ordered(make_command(DenyRequest, asked), key, nonce=nonce))
+
+    def withdraw(self, principal: str, request: str, *, reason: str = "") -> Receipt:
+        """End an open request of one's own."""
+        asked = {"principal": principal, "request": request, "reason": reason}
+        return self.submit(make_command(Withdraw, asked))
+
+    def activate(self, principal: str, request: str, *, renew_parent: bool = False) -> Receipt:
+        """Climb by an open request of one's own; its time counts from here.
+
+        The rule is asked again, so that whatever changed since counts.
+        """
+        asked = {"principal": principal, "request": request, "renew_parent": renew_parent}
+        return self.submit(make_command(Activate, asked))
+
+    def _good_until(self, shown: Pending) -> datetime:
+        """The last that a signature for this request can be of use."""
+        table = self.constitution.document.requests
+        usable_for = timedelta() if table is None else table.usable_for
+        return shown.usable_until or shown.waits_until + usable_for
 
     def release(
         self,

@@ -185,6 +185,8 @@ _ASKED = (
     Door.locks,
     Door.backlogs,
     Door.due,
+    Door.requests,
+    Door.request,
     Door.lease,
     Door.size,
     Door.receipt,

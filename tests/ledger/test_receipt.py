@@ -62,7 +62,15 @@ def written(noon, **fields):
 
 
 def test_every_type_occurs_in_the_history_that_these_tests_read(bodies):
-    elsewhere = {"drill_mode", "drill_pack", "lock", "treasury_denial", "tool_call"}
+    elsewhere = {
+        "approval",
+        "drill_mode",
+        "drill_pack",
+        "lock",
+        "request",
+        "tool_call",
+        "treasury_denial",
+    }
     assert {Receipt(body).type for body in bodies} == set(SCROLL_OF) - elsewhere
 
 

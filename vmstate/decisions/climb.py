@@ -4,24 +4,30 @@ Law 5: a lease is cut to what is left of the lease below it and of the hold cap,
 the clock, and `clipped_by` says so. A renewal asks the same rule again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypedDict
 
 from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment, duration_us
-from vmstate.constitution.document import ApprovalNeed, Escalation
+from vmstate.constitution.document import Escalation
 from vmstate.constitution.facts import did_you_mean
-from vmstate.constitution.guards import Case, Wait, seat
+from vmstate.constitution.guards import Case, Wait
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import Command, Escalate, Release, Renew
 from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.evidence import FactsHeard, Heard, hear_approvals, hear_facts, used_ids
-from vmstate.decisions.law import Law, lock_faults, request_faults, standing_faults
+from vmstate.decisions.law import (
+    Law,
+    lock_faults,
+    request_faults,
+    seated_approvals,
+    standing_faults,
+)
+from vmstate.decisions.pending import Asked
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
 from vmstate.leases.watermark import Watermark, later
-from vmstate.signing import Signed
 from vmstate.treasury.budget import Budget, cost_line
 
 NO_RULE = "escalations"
@@ -35,7 +41,7 @@ class _Charge(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class _Hearing:
+class Hearing:
     """A command's evidence, and what is wrong with it whichever rule is asked."""
 
     case: Case
@@ -44,8 +50,13 @@ class _Hearing:
     unmet: tuple[Unmet, ...]
 
 
-def climb(law: Law, state: State, command: Escalate, now: Moment) -> tuple[Entry, ...]:
-    """One entry; two if the lease below is renewed in the same breath."""
+def climb(
+    law: Law, state: State, command: Escalate, now: Moment, asked: Asked | None = None
+) -> tuple[Entry, ...]:
+    """One entry; two if the lease below is renewed in the same breath.
+
+    `asked` is the open request that is activated: its rule answers, and no other.
+    """
     before: tuple[Entry, ...] = ()
     unmet: list[Unmet] = []
     if command.renew_parent and state.stack.leases:
@@ -57,9 +68,9 @@ def climb(law: Law, state: State, command: Escalate, now: Moment) -> tuple[Entry
             stack = state.stack.with_changed(*renewal.touches, renewal.renews)
             state = replace(state, stack=stack, next_seq=state.next_seq + 1)
     held = state.stack.profile(now)
-    hearing = _hear(law, state, command, now, {"to": command.to, "trigger": command.trigger})
+    hearing = hear(law, state, command, now, asked)
     unmet += hearing.unmet
-    rule, verdict_unmet = _judge(law, held, command, hearing.case)
+    rule, verdict_unmet = judge(law, held, command, hearing.case)
     unmet += verdict_unmet
     if rule is None or unmet:
         # What a denied climb would have renewed stays as it was: the renewal is not written.
@@ -177,6 +188,21 @@ def denial(
     )
 
 
+def hear(
+    law: Law, state: State, command: Escalate, now: Moment, asked: Asked | None = None
+) -> Hearing:
+    """What stands behind a climb; `asked` as in `climb`."""
+    wanted = {"to": command.to, "trigger": command.trigger}
+    heard = _hear(law, state, command, now, wanted)
+    if asked is not None:
+        return replace(heard, case=replace(heard.case, rule=asked.rule))
+    if command.request is None or command.request.id not in {one.id for one in state.waiting}:
+        return heard
+    remedy = "vmstate request activate, or withdraw it"
+    open_ = Unmet("requests", "request_open", "no open request", command.request.id, remedy)
+    return replace(heard, unmet=(*heard.unmet, open_))
+
+
 def _hear(
     law: Law,
     state: State,
@@ -185,7 +211,7 @@ def _hear(
     wanted: Mapping[str, str],
     *,
     pinned: Lease | None = None,
-) -> _Hearing:
+) -> Hearing:
     at = law.setting(state, now, command.principal)
     facts = hear_facts(command.facts, command.attestations, law.document.facts, at)
     approvals = hear_approvals(command.approvals, command.request, at)
@@ -220,10 +246,10 @@ def _hear(
         rule=pinned.rule if pinned else None,
         balances={name: budget.available for name, budget in state.budgets.items()},
     )
-    return _Hearing(case, facts, approvals, tuple(unmet))
+    return Hearing(case, facts, approvals, tuple(unmet))
 
 
-def _judge(
+def judge(
     law: Law, held: str, command: Escalate, case: Case
 ) -> tuple[str | None, tuple[Unmet, ...]]:
     profiles = law.document.profiles
@@ -250,13 +276,11 @@ def _no_path(held: str, to: str, trigger: str, remedy: str) -> Unmet:
 
 
 def _grant(
-    law: Law, state: State, command: Escalate, rule: str, hearing: _Hearing, now: Moment
+    law: Law, state: State, command: Escalate, rule: str, hearing: Hearing, now: Moment
 ) -> Entry:
     table = law.document.escalations[rule]
     parent = state.stack.leases[-1] if state.stack.leases else None
-    parent_left = state.stack.longest(parent, now) if parent is not None else None
-    wait = hearing.case.waits[command.to]
-    length, clipped_by = _length(table, command.ttl, parent_left, wait)
+    length, clipped_by = would_last(state, table, hearing.case, now)
     limit = later(now, length)
     lease = Lease(
         seq=state.next_seq,
@@ -339,7 +363,7 @@ def drill_faults(state: State, now: Moment) -> list[Unmet]:
 def _backed(
     law: Law,
     command: Escalate | Renew,
-    hearing: _Hearing,
+    hearing: Hearing,
     lease: Lease,
     rule: str,
     clipped_by: str | None,
@@ -375,22 +399,13 @@ def _backed(
     )
 
 
-def admitted_approvals(law: Law, heard: Heard, groups: Iterable[str]) -> tuple[Signed, ...]:
-    """The statements that a decision rests on: one for each person whom it admits."""
-    groups = tuple(groups)
-    admitted = [one for one in heard.counted if law.people.in_any(one.by, groups)]
-    return tuple({law.people.person(one.by): one for one in reversed(admitted)}.values())[::-1]
-
-
-def seated_approvals(
-    law: Law, heard: Heard, stages: tuple[ApprovalNeed, ...]
-) -> tuple[Signed, ...]:
-    """As `admitted_approvals`, of each person the statement by which they serve at a stage."""
-    serving = [name for names in seat(law.people, heard.approvers, stages) for name in names]
-    first = sorted(heard.counted, key=lambda one: one.by not in serving)
-    groups = (group for stage in stages for group in stage.of)
-    kept = admitted_approvals(law, replace(heard, counted=tuple(first)), groups)
-    return tuple(one for one in heard.counted if one in kept)
+def would_last(
+    state: State, table: Escalation, case: Case, now: Moment
+) -> tuple[timedelta, str | None]:
+    """How long a climb by this rule would last from `now`, and what would cut it."""
+    parent = state.stack.leases[-1] if state.stack.leases else None
+    parent_left = state.stack.longest(parent, now) if parent is not None else None
+    return _length(table, case.ttl, parent_left, case.waits[table.to])
 
 
 def _length(

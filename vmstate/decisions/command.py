@@ -81,6 +81,7 @@ FactText = Annotated[
 Facts = Annotated[dict[Word, FactText], Field(max_length=FACTS)]
 Approvals = Annotated[tuple[Signed, ...], Field(max_length=APPROVALS)]
 Attestations = Annotated[tuple[Signed, ...], Field(max_length=ATTESTATIONS)]
+RequestId = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Digest = Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}:[0-9a-f]{32,128}$")]
 Arguments = Annotated[dict[Word, FactText], Field(max_length=FACTS)]
 Proofs = Annotated[dict[Word, Digest], Field(max_length=FACTS), AfterValidator(_check_proofs)]
@@ -168,6 +169,48 @@ class Release(CommandBase):
     setup: bool = False
     lease: Word
     ending: Word = "operator_release"
+
+
+class OpenRequest(CommandBase):
+    """Climb by `request` if nothing is missing; leave it open if only signatures are."""
+
+    verb: ClassVar[str] = "open_request"
+
+    request: Request
+
+
+class _AboutRequest(CommandBase):
+    """Something about the open request with the id `request`."""
+
+    request: RequestId
+
+
+class HandIn(_AboutRequest):
+    """Hand in an approval or attestation; its signer is who asks, and the signature the proof."""
+
+    verb: ClassVar[str] = "hand_in"
+
+    statement: Signed
+
+
+class DenyRequest(_AboutRequest):
+    """End a request as somebody who might have approved it; takes a proven actor."""
+
+    verb: ClassVar[str] = "deny_request"
+
+
+class Withdraw(_AboutRequest):
+    """End a request of one's own."""
+
+    verb: ClassVar[str] = "withdraw"
+
+
+class Activate(_AboutRequest):
+    """Climb by a request of one's own, with the statements that were handed in for it."""
+
+    verb: ClassVar[str] = "activate"
+
+    renew_parent: bool = False
 
 
 class Recover(CommandBase):
@@ -286,6 +329,11 @@ Command = (
     Escalate
     | Renew
     | Release
+    | OpenRequest
+    | HandIn
+    | DenyRequest
+    | Withdraw
+    | Activate
     | Recover
     | SetLock
     | LiftLock
@@ -296,21 +344,7 @@ Command = (
     | Debit
     | DrillMode
 )
-_Any = TypeVar(
-    "_Any",
-    Escalate,
-    Renew,
-    Release,
-    Recover,
-    SetLock,
-    LiftLock,
-    Act,
-    Call,
-    Tally,
-    CreateBudget,
-    Debit,
-    DrillMode,
-)
+_Any = TypeVar("_Any", bound=CommandBase)
 
 
 def make_command(kind: type[_Any], fields: Mapping[str, Any]) -> _Any:
@@ -364,6 +398,8 @@ def _as_text(value: Any) -> str:
             return str(duration_us(value))
         case Request():
             return value.id
+        case Signed():
+            return value.statement.id
         case dict():
             return canonical.digest(canonical.encode(value))
         case _:

@@ -7,7 +7,7 @@ it, or not at all.
 Law 7: all unmet requirements are reported. Law 8: a denial is a value, an entry like any other.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,23 +19,36 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.acting import act, create_budget, debit, drill_mode, mode_entry
+from vmstate.decisions.asking import (
+    activate,
+    deny_request,
+    hand_in,
+    lapse,
+    open_request,
+    withdraw,
+)
 from vmstate.decisions.calling import call, tally
-from vmstate.decisions.climb import climb, denial, renew, seated_approvals
+from vmstate.decisions.climb import climb, denial, renew
 from vmstate.decisions.command import (
     CLOCK_RECOVERY,
     Act,
+    Activate,
     Call,
     Command,
     CreateBudget,
     Debit,
+    DenyRequest,
     DrillMode,
     Escalate,
+    HandIn,
     LiftLock,
+    OpenRequest,
     Recover,
     Release,
     Renew,
     SetLock,
     Tally,
+    Withdraw,
 )
 from vmstate.decisions.decision import Decision, Entry, Grounds, State
 from vmstate.decisions.evidence import (
@@ -45,9 +58,17 @@ from vmstate.decisions.evidence import (
     hear_order,
     used_ids,
 )
-from vmstate.decisions.law import Law, personal_locks, proof_faults, request_faults
+from vmstate.decisions.law import (
+    Law,
+    personal_locks,
+    proof_faults,
+    request_faults,
+    seated_approvals,
+)
 from vmstate.decisions.locking import lift_lock, lock_ends, set_lock
-from vmstate.leases.lease import EXPIRED, IDLE, PARENT_ENDED, USES_SPENT, Lease, Overdue
+from vmstate.decisions.pending import Asked, Lapse, lapse_of
+from vmstate.decisions.showing import Pending, show
+from vmstate.leases.lease import EXPIRED, IDLE, PARENT_ENDED, USES_SPENT, Lease, LeaseStack, Overdue
 from vmstate.signing import Signed
 
 _Answer = Callable[[Law, State, Any, Moment], tuple[Entry, ...]]
@@ -72,7 +93,9 @@ class Decider:
         entries = list(self.opening(state, now))
         for entry in entries:
             state = state_after(state, entry, now)
-        return (*entries, *(expiry(o, now, via) for o in in_due_order(state.stack.overdue(now))))
+        mine = (one for one in state.waiting if one.principal == state.principal)
+        lapses = overdue_requests(mine, state.stack, self.law.constitution.digest, now)
+        return (*entries, *owed(state.stack.overdue(now), lapses, now, via))
 
     def opening(self, state: State, now: Moment) -> tuple[Entry, ...]:
         """What has to be written first: about the clock, and locks or a drill that are over."""
@@ -82,6 +105,12 @@ class Decider:
             return entries
         return (*entries, mode_entry(self.law, state, now, "its time was up"))
 
+    def show(self, state: State, asked: Asked, now: Moment) -> Pending:
+        """An open request as those who are to sign it see it; nothing is written."""
+        for entry in self.settle(state, now, SETTLE):
+            state = state_after(state, entry, now)
+        return show(self.law, state, asked, now)
+
     def decide(self, state: State, command: Command, now: Moment) -> Decision:
         """Settle, then judge `command`, then end the lease that it used up, if it did."""
         entries = list(self.settle(state, now, SETTLE))
@@ -90,7 +119,7 @@ class Decider:
         command = self._proven(state, command, now)
         answers = _ANSWERS[type(command)](self.law, state, command, now)
         granted = answers[-1].outcome != "denied"
-        if granted and command.proof == "none":
+        if granted and command.proof == "none" and not isinstance(command, HandIn):
             raise RuntimeError(f"{command.verb} was granted to somebody whom nothing proves")
         if granted and command.order is not None:
             answers = _by_order(answers, command.order)
@@ -101,8 +130,11 @@ class Decider:
     def _proven(self, state: State, command: Command, now: Moment) -> Command:
         """The command with what proves who asks: its order, or the caller's account or token.
 
-        What does not prove it is taken away, and why it does not is reported as unmet.
+        What does not prove it is taken away, and why it does not is reported as unmet. A statement
+        that is handed in proves its signer by itself, whoever carries it.
         """
+        if isinstance(command, HandIn):
+            return command.model_copy(update={"order": None})
         if command.order is None and command.caller is None:
             return command
         fault: Unmet | None = None
@@ -149,9 +181,23 @@ def clock_entries(state: State, now: Moment) -> tuple[Entry, ...]:
     return (Entry("clock_anomaly", "recorded", grounds, detail=detail, watermark=after),)
 
 
-def in_due_order(overdue: Iterable[Overdue]) -> list[Overdue]:
-    """The first deadline first; at one instant the top of a stack before what it stands on."""
-    return sorted(overdue, key=lambda one: (one.due, -one.lease.seq))
+def owed(
+    leases: Iterable[Overdue], requests: Iterable[Lapse], now: Moment, via: str
+) -> tuple[Entry, ...]:
+    """What time has ended, the first deadline first; at one instant what began last, so that the
+    top of a stack comes before what it stands on.
+    """
+    ends = [((one.due, -one.lease.seq), expiry(one, now, via)) for one in leases]
+    ends += [((one.due, -one.asked.seq), lapse(one, now, via)) for one in requests]
+    return tuple(entry for _, entry in sorted(ends, key=lambda end: end[0]))
+
+
+def overdue_requests(
+    waiting: Iterable[Asked], stack: LeaseStack, constitution: str, now: Moment
+) -> Iterator[Lapse]:
+    """Those of `waiting` that are over at `now`; see `lapse_of`."""
+    found = (lapse_of(one, stack, constitution, now) for one in waiting)
+    return (one for one in found if one is not None)
 
 
 def expiry(overdue: Overdue, now: Moment, via: str) -> Entry:
@@ -232,6 +278,12 @@ def state_after(state: State, entry: Entry, now: Moment) -> State:
     if entry.lock is not None:
         others = tuple(one for one in locks if one.seq != entry.lock.seq)
         locks = (*others, entry.lock) if entry.lock.state == "locked" else others
+    waiting, asked = state.waiting, state.asked
+    if entry.asks is not None:
+        still = tuple(one for one in waiting if one.seq != entry.asks.seq)
+        waiting = (*still, entry.asks) if entry.asks.is_open else still
+        same = asked is not None and asked.seq == entry.asks.seq
+        asked = entry.asks if same else asked
     budgets = state.budgets
     if entry.budget is not None:
         budgets = {**budgets, entry.budget.id: entry.budget}
@@ -243,6 +295,8 @@ def state_after(state: State, entry: Entry, now: Moment) -> State:
         drill=drill,
         budgets=budgets,
         locks=locks,
+        waiting=waiting,
+        asked=asked,
     )
 
 
@@ -384,6 +438,11 @@ def _one(judge: Callable[[Law, State, Any, Moment], Entry]) -> _Answer:
 _ANSWERS: Mapping[type, _Answer] = {
     Escalate: climb,
     Renew: _one(renew),
+    OpenRequest: open_request,
+    HandIn: _one(hand_in),
+    DenyRequest: _one(deny_request),
+    Withdraw: _one(withdraw),
+    Activate: activate,
     Release: _release,
     Recover: _one(_recover),
     SetLock: _one(set_lock),

@@ -7,6 +7,7 @@ from datetime import datetime
 from vmstate.canonical import Json
 from vmstate.clock import Moment
 from vmstate.constitution.unmet import Unmet
+from vmstate.decisions.pending import Asked
 from vmstate.leases.lease import Lease, LeaseStack
 from vmstate.leases.lock import Lock
 from vmstate.leases.watermark import Watermark, passed
@@ -33,7 +34,9 @@ class State:
     `record` holds the leases of everybody with the same person behind them, of profiles that have
     a cool-down or a hold cap, as far back as either can reach. `used` holds the ids of handed-in
     statements that counted before, `budgets` those that the command is about, `allocated` the sum
-    of all. `drill` is None in a live ledger. `locks` are those without a recorded end.
+    of all. `drill` is None in a live ledger. `locks` are those without a recorded end. `waiting`
+    holds the open requests of everybody with the same person behind them, `asked` the one that the
+    command is about, open or over.
     """
 
     principal: str
@@ -45,6 +48,8 @@ class State:
     allocated: int = 0
     drill: DrillState | None = None
     locks: tuple[Lock, ...] = ()
+    waiting: tuple[Asked, ...] = ()
+    asked: Asked | None = None
 
     @property
     def watermark(self) -> Watermark:
@@ -68,10 +73,10 @@ class Entry:
     """One receipt to be: fields named as in the receipt, and what it changes beside it.
 
     `opens`, `renews` and `ends` hold the lease as it is afterwards; at most one is set. `budget`
-    is the budget as it is afterwards, `drill` the drill's mode, `lock` the lock, `watermark` what
-    time looks like. `touches` are leases whose use or sign of life this is, as they are afterwards.
-    `spends` are ids of statements that count from now on as used. `scroll` is set for acts alone:
-    the constitution says where their receipts go.
+    is the budget as it is afterwards, `drill` the drill's mode, `lock` the lock, `asks` a request,
+    `watermark` what time looks like. `touches` are leases whose use or sign of life this is, as
+    they are afterwards. `spends` are ids of statements that count from now on as used. `scroll` is
+    set for acts alone: the constitution says where their receipts go.
     """
 
     type: str
@@ -109,6 +114,7 @@ class Entry:
     drill: DrillState | None = None
     lock: Lock | None = None
     watermark: Watermark | None = None
+    asks: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,21 @@
 """What every decision leans on: the constitution, its people, its machine, this ledger's origin."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from vmstate.canonical import Json
 from vmstate.clock import Moment
-from vmstate.constitution.document import Document
+from vmstate.constitution.document import ApprovalNeed, Document
+from vmstate.constitution.guards import seat
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.machine import ProfileMachine
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import Command
 from vmstate.decisions.decision import State
-from vmstate.decisions.evidence import Setting
+from vmstate.decisions.evidence import Heard, Setting
 from vmstate.leases.lock import Lock
-from vmstate.signing import Request
+from vmstate.signing import Request, Signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,24 @@ def request_faults(
             words = f"{key} = {_words(said[key])}", f"{key} = {_words(value)}"
             unmet.append(Unmet("requests", "request_differs", *words, remedy))
     return unmet
+
+
+def admitted_approvals(law: Law, heard: Heard, groups: Iterable[str]) -> tuple[Signed, ...]:
+    """The statements that a decision rests on: one for each person whom it admits."""
+    groups = tuple(groups)
+    admitted = [one for one in heard.counted if law.people.in_any(one.by, groups)]
+    return tuple({law.people.person(one.by): one for one in reversed(admitted)}.values())[::-1]
+
+
+def seated_approvals(
+    law: Law, heard: Heard, stages: tuple[ApprovalNeed, ...]
+) -> tuple[Signed, ...]:
+    """As `admitted_approvals`, of each person the statement by which they serve at a stage."""
+    serving = [name for names in seat(law.people, heard.approvers, stages) for name in names]
+    first = sorted(heard.counted, key=lambda one: one.by not in serving)
+    groups = (group for stage in stages for group in stage.of)
+    kept = admitted_approvals(law, replace(heard, counted=tuple(first)), groups)
+    return tuple(one for one in heard.counted if one in kept)
 
 
 def _words(value: Json) -> str:

@@ -10,17 +10,21 @@ from vmstate.constitution.law import Constitution
 from vmstate.decisions.command import (
     CLOCK_RECOVERY,
     TOOL_CALL,
+    Activate,
     Call,
     Command,
     CommandBase,
     CreateBudget,
     Debit,
     Escalate,
+    HandIn,
+    OpenRequest,
     Recover,
     Renew,
     make_command,
     order_arguments,
 )
+from vmstate.decisions.pending import Asked
 from vmstate.errors import InputError
 from vmstate.keys import Signer
 from vmstate.signing import Order, Request, Signed, new_nonce, sign
@@ -107,11 +111,19 @@ def sign_order(
     return sign(order, key)
 
 
-def statement_ids(command: Command) -> tuple[str, ...]:
-    """The ids of all that is handed in with a command and counts once."""
+def statement_ids(command: Command, asked: Asked | None = None) -> tuple[str, ...]:
+    """The ids of all that is handed in with a command and counts once, and of what was handed in
+    for the request that it is about.
+    """
     signed = [command.order] if command.order is not None else []
     request = None
+    if asked is not None:
+        request, signed = asked.request, [*signed, *asked.statements]
     match command:
+        case OpenRequest():
+            request = command.request
+        case HandIn():
+            signed.append(command.statement)
         case Recover() | Call():
             request, signed = command.request, [*signed, *command.approvals]
         case Escalate() | Renew():
@@ -128,7 +140,7 @@ def budgets_of(command: Command, constitution: Constitution) -> tuple[str, ...]:
     match command:
         case CreateBudget() | Debit():
             return (command.budget,)
-        case Escalate() | Renew():
+        case Escalate() | Renew() | OpenRequest() | Activate():
             rules = constitution.rules.values()
             return tuple(rule.cost.budget for rule in rules if rule.cost is not None)
         case _:

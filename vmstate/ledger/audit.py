@@ -9,7 +9,8 @@
    was used once.
 5. The leases follow from the receipts: each by a rule of the constitution of its time, with the
    approvals that it asks for; none ends twice or without a grant, outlives its parent, or is
-   renewed or given back after its end (law 2). So do the budgets and the locks.
+   renewed or given back after its end (law 2). So do the budgets, the locks, and the requests that
+   were left open: each bounded by [requests], with what was handed in for it, ended once.
 6. In a file, every table beside the receipts says what the receipts say; the outbox alone is left
    out, which holds what is still to be told of them and is nobody's evidence.
 
@@ -38,6 +39,7 @@ from vmstate.ledger.held import Held
 from vmstate.ledger.laws import laws_of_bundle, laws_of_file
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.replay import Replay
+from vmstate.ledger.retold import Told
 from vmstate.ledger.snapshot import Head, Snapshot, lease_seq
 from vmstate.ledger.store import Ledger
 
@@ -96,8 +98,11 @@ def audit_ledger(
         roots = _begin(replay, note, str(ledger.verifier), kept)
         rows = _LeaseRows(replay, snapshot)
         replay.on_end = rows.compare
+        asked = _RequestRows(replay, snapshot)
+        replay.requests.on_end = asked.compare
         _read_all(replay, _bodies(replay, snapshot), roots, progress)
         rows.compare_rest()
+        asked.compare_rest()
         _compare_tables(replay, snapshot)
         if head is not None:
             _compare_head(replay, head)
@@ -292,6 +297,46 @@ def _written(row: Lease) -> dict[str, object]:
         "ending": row.ending,
         "unseated": row.unseated,
     }
+
+
+class _RequestRows:
+    """The same for the table of requests, and for what was handed in for them."""
+
+    def __init__(self, replay: Replay, snapshot: Snapshot) -> None:
+        self._replay = replay
+        self._table = snapshot.requests
+
+    def compare(self, told: Told) -> None:
+        """One request that has ended, or is open at the end."""
+        row, name = self._table.named(told.request.id), f"the request of receipt {told.seq}"
+        if row is None:
+            self._replay.find(
+                f"the table of requests has no row for {name}, or none that can be read"
+            )
+            return
+        said = {
+            "seq": (told.seq, row.seq),
+            "rule": (told.rule, row.rule),
+            "state": (told.state, row.state),
+            "opened": (told.opened_at, row.opened.wall),
+            "waits": (told.waits_until, row.waits_until),
+            "usable": (told.usable_until, row.usable_until),
+            "deadline": (told.deadline, row.deadline.wall),
+            "ended": (told.ended_at, None if row.ended is None else row.ended.wall),
+            "statements": (tuple(told.statements.values()), row.statements),
+        }
+        differing = [key for key, (receipts, written) in said.items() if receipts != written]
+        if differing:
+            told_ = ", ".join(differing)
+            self._replay.find(f"the table of requests is wrong on {name}: {told_}")
+
+    def compare_rest(self) -> None:
+        """What is open, and whether there are rows that no receipt opened."""
+        for told in self._replay.requests.open.values():
+            self.compare(told)
+        rows, opened = self._table.rows(), self._replay.requests.opened
+        if rows != opened:
+            self._replay.find(f"the table of requests has {rows} rows, the receipts open {opened}")
 
 
 def _compare_tables(replay: Replay, snapshot: Snapshot) -> None:

@@ -36,6 +36,8 @@ SCROLL_OF = {
     "profile_deescalation": "identity",
     "lease_renewed": "identity",
     "auth_failure": "identity",
+    "request": "identity",
+    "approval": "identity",
     "constitution_loaded": "guardian",
     "treasury_denial": "treasury",
     "drill_mode": "guardian",

@@ -23,12 +23,20 @@ from vmstate.decisions import once
 from vmstate.errors import InputError, TamperError
 from vmstate.keys import PublicKey
 from vmstate.leases.lease import LOCKED, PARENT_ENDED, lease_id
+from vmstate.ledger.charged import take_allocation, take_charges
 from vmstate.ledger.finding import Finding
 from vmstate.ledger.held import Held, keep_alive, use_faults
 from vmstate.ledger.lock_book import LockBook
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import SCROLL_OF, Receipt
-from vmstate.signing import Approval, Attestation, Order, Request, Signed
+from vmstate.ledger.retold import (
+    Retold,
+    rebuild_request,
+    said_of_climb,
+    said_of_request,
+    said_of_statement,
+)
+from vmstate.signing import Approval, Attestation, Order, Signed
 from vmstate.treasury.budget import Budget
 
 FINDINGS = 100  # after so many, one more would tell nobody anything
@@ -63,6 +71,7 @@ class Replay:
     drill_until: datetime | None = None
     drill_off: bool = False
     voided_below: int = 0
+    requests: Retold = field(default_factory=Retold)
     held_until: datetime | None = None
     recovered_at: datetime | None = None
     locks: LockBook = field(default_factory=LockBook)
@@ -99,6 +108,12 @@ class Replay:
         """What a lock ends is ended in the receipts that follow it at once."""
         for fault in self.locks.swept(self.leases.values(), self.law, self.people):
             self.find(fault, seq)
+
+    def use(self, statement: str, seq: int) -> None:
+        """Note that receipt `seq` rests on a statement or request, which counts once."""
+        if statement in self.used:
+            self.find(f"uses what receipt {self.used[statement]} used", seq)
+        self.used[statement] = seq
 
     def read(self, body: bytes) -> None:
         """Take the next receipt's bytes; what is wrong with them is found, not raised."""
@@ -247,6 +262,7 @@ def _granted(replay: Replay, receipt: Receipt, seq: int) -> None:
     if said["proofs"].get("tem_context_hash") != facts:
         replay.find("its context hash is not that of its facts", seq)
     _by_its_rule(replay, receipt, held, seq)
+    said_of_climb(replay, receipt, seq)
     replay.leases[what["lease"]] = held
     replay.granted += 1
 
@@ -326,23 +342,13 @@ def _ended(replay: Replay, receipt: Receipt, seq: int) -> None:
 
 
 def _allocated(replay: Replay, receipt: Receipt, seq: int) -> None:
-    detail = receipt.fields["what"]["detail"]
-    if detail["budget"] in replay.budgets:
-        replay.find(f"allocates {detail['budget']!r}, which was allocated before", seq)
-    made = Budget(detail["budget"], detail["name"], detail["unit"], detail["allocated"], 0, seq)
-    replay.budgets[made.id] = made
+    for fault in take_allocation(replay.budgets, receipt, seq):
+        replay.find(fault, seq)
 
 
 def _charged(replay: Replay, receipt: Receipt, seq: int) -> None:
-    """Each charge is to a budget that has it, and says what there was."""
-    for line in receipt.fields["cost"]:
-        budget = replay.budgets.get(line["budget"])
-        if budget is None or line["available"] != budget.available:
-            replay.find(f"charges {line['budget']!r} as if it had {line['available']}", seq)
-        elif not 0 <= line["charged"] <= budget.available:
-            replay.find(f"charges more to {line['budget']!r} than it has", seq)
-        else:
-            replay.budgets[budget.id] = budget.after(line["charged"])
+    for fault in take_charges(replay.budgets, receipt):
+        replay.find(fault, seq)
 
 
 def _check_statements(replay: Replay, receipt: Receipt, seq: int) -> None:
@@ -350,29 +356,41 @@ def _check_statements(replay: Replay, receipt: Receipt, seq: int) -> None:
     said = receipt.fields
     request = said["proofs"].get("request")
     if request is not None:
-        _use(replay, request, seq)
-        if _rebuilt_request(receipt) != request:
+        replay.use(request, seq)
+        rebuilt = None
+        with suppress(ValidationError, KeyError, TypeError):
+            rebuilt = rebuild_request(receipt).id
+        if rebuilt != request:
             replay.find("its request is not the digest of what was granted", seq)
+    # What is handed in for an open request counts where that one is activated.
+    handed_in = receipt.type == "approval"
+    if handed_in:
+        request = said["what"]["detail"]["request"]
     for body in (*said["authority"]["approvals"], *said["authority"]["attestations"]):
         try:
             signed = Signed.model_validate(body)
         except ValidationError:
             replay.find("holds a statement that is none", seq)
             continue
-        statement = signed.statement
-        key = replay.people.keys.get(signed.by)
-        if key is None or not signed.verifies(key):
-            replay.find(f"the signature by {signed.by!r} does not verify", seq)
-        if replay.locks.on_person(replay.people, signed.by):
-            replay.find(f"the {statement.kind} is by {signed.by!r}, whose person was locked", seq)
-        if (statement.origin, statement.constitution) != (replay.origin, replay.constitution):
-            replay.find(f"the statement by {signed.by!r} is for another ledger or law", seq)
-        if (fault := _fault(replay, receipt, statement, request)) is not None:
-            replay.find(f"the {statement.kind} by {signed.by!r} {fault}", seq)
+        _verify(replay, receipt, signed, request)
         # One order may take several rungs down, which are receipts in a row.
-        if not isinstance(statement, Order) or replay.falling != (statement.id, seq):
-            _use(replay, statement.id, seq)
-        replay.falling = (statement.id, seq + 1)
+        id_, is_order = signed.statement.id, isinstance(signed.statement, Order)
+        if replay.falling != (id_, seq) if is_order else not handed_in:
+            replay.use(id_, seq)
+        replay.falling = (id_, seq + 1)
+
+
+def _verify(replay: Replay, receipt: Receipt, signed: Signed, request: str | None) -> None:
+    seq, statement = receipt.seq, signed.statement
+    key = replay.people.keys.get(signed.by)
+    if key is None or not signed.verifies(key):
+        replay.find(f"the signature by {signed.by!r} does not verify", seq)
+    if replay.locks.on_person(replay.people, signed.by):
+        replay.find(f"the {statement.kind} is by {signed.by!r}, whose person was locked", seq)
+    if (statement.origin, statement.constitution) != (replay.origin, replay.constitution):
+        replay.find(f"the statement by {signed.by!r} is for another ledger or law", seq)
+    if (fault := _fault(replay, receipt, statement, request)) is not None:
+        replay.find(f"the {statement.kind} by {signed.by!r} {fault}", seq)
 
 
 def _fault(
@@ -394,10 +412,15 @@ def _fault(
             agrees = all(facts.get(n) == v for n, v in _spelled(replay, statement.facts).items())
             return None if about and agrees else "is about something else"
         case Order():
-            if (statement.by, statement.reason) != (said["who"]["actor"], said["why"]):
+            by_request = statement.verb in {"open_request", "activate"}
+            reason = statement.reason if by_request else said["why"]  # there it is the request's
+            if (statement.by, statement.reason) != (said["who"]["actor"], reason):
                 return "is by another, or for another reason"
             if statement.verb not in _ORDERED.get(receipt.type, ("act",)):
                 return "orders something else"
+            if by_request or receipt.type == "request":
+                about = request or said["what"]["detail"]["request"]
+                return None if statement.arguments.get("request") == about else "is for another"
             if receipt.type == "profile_deescalation":
                 return _ends_another(replay, receipt, statement)
             return None
@@ -420,34 +443,11 @@ def _spelled(replay: Replay, facts: dict[str, str]) -> dict[str, str]:
     return {**facts, **{name: spell(value) for name, value in values.items()}}
 
 
-def _use(replay: Replay, statement: str, seq: int) -> None:
-    if statement in replay.used:
-        replay.find(f"uses what receipt {replay.used[statement]} used", seq)
-    replay.used[statement] = seq
-
-
-def _rebuilt_request(receipt: Receipt) -> str | None:
-    """The id of the request that this receipt says it answered, worked out from the receipt."""
-    said = receipt.fields
-    with suppress(ValidationError, KeyError, TypeError):
-        return Request(
-            principal=said["who"]["principal"],
-            to=said["what"]["to"],
-            trigger=said["what"]["trigger"],
-            facts=said["authority"]["facts"],
-            reason=said["why"],
-            ttl_us=said["what"]["ttl_requested_us"],
-            origin=said["node"],
-            constitution=said["authority"]["constitution"],
-            nonce=said["what"]["detail"]["request_nonce"],
-        ).id
-    return None
-
-
 # Which verbs an order may have in a receipt of each type; acts have types of their own.
 _ORDERED: Mapping[str, tuple[str, ...]] = {
-    "profile_escalation": ("escalate",),
-    "lease_renewed": ("renew", "escalate"),
+    "profile_escalation": ("escalate", "open_request", "activate"),
+    "lease_renewed": ("renew", "escalate", "activate"),
+    "request": ("open_request", "deny_request", "withdraw"),
     "profile_deescalation": ("release",),
     "recovery": ("recover",),
     "treasury_budget": ("create_budget",),
@@ -465,6 +465,8 @@ _EFFECTS: Mapping[str, Callable[[Replay, Receipt, int], None]] = {
     "profile_escalation": _granted,
     "lease_renewed": _renewed,
     "profile_deescalation": _ended,
+    "request": said_of_request,
+    "approval": said_of_statement,
     "treasury_budget": _allocated,
     "drill_mode": _mode,
     "clock_anomaly": _clock,

@@ -93,6 +93,42 @@ CREATE INDEX lease_due_by_boot ON lease (deadline_boot, deadline_boot_us) WHERE 
 CREATE INDEX lease_open_by_boot ON lease (granted_boot, seq) WHERE ended_us IS NULL;
 CREATE INDEX lease_history ON lease (principal, profile, seq);
 
+-- Requests that were left open, and those that are over.
+CREATE TABLE request (
+    seq               INTEGER PRIMARY KEY,  -- the receipt that opened it
+    id                TEXT NOT NULL UNIQUE,
+    principal         TEXT NOT NULL,
+    rule              TEXT NOT NULL,        -- the escalation that it waits for
+    body              BLOB NOT NULL,        -- the prepared request, its canonical bytes
+    state             TEXT NOT NULL,
+    opened_us         INTEGER NOT NULL,
+    opened_boot       TEXT NOT NULL,
+    opened_boot_us    INTEGER NOT NULL,
+    waits_us          INTEGER NOT NULL,
+    usable_us         INTEGER,              -- once it was complete
+    deadline_us       INTEGER NOT NULL,     -- the one of both that is in force
+    deadline_boot     TEXT NOT NULL,
+    deadline_boot_us  INTEGER NOT NULL,
+    ended_us          INTEGER,
+    ended_boot        TEXT,
+    ended_boot_us     INTEGER
+) STRICT;
+CREATE INDEX request_open ON request (principal, seq) WHERE ended_us IS NULL;
+CREATE INDEX request_due ON request (deadline_us, seq) WHERE ended_us IS NULL;
+CREATE INDEX request_due_by_boot ON request (deadline_boot, deadline_boot_us)
+    WHERE ended_us IS NULL;
+CREATE INDEX request_open_by_boot ON request (opened_boot, seq) WHERE ended_us IS NULL;
+CREATE INDEX request_history ON request (principal, seq);
+
+-- The signed statements that were taken for a request and not replaced since.
+CREATE TABLE handed_in (
+    request_seq  INTEGER NOT NULL REFERENCES request (seq),
+    id           TEXT NOT NULL,
+    seq          INTEGER NOT NULL,      -- the receipt that took it
+    body         BLOB NOT NULL,
+    PRIMARY KEY (request_seq, id)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE budget (
     id          TEXT PRIMARY KEY,
     seq         INTEGER NOT NULL,       -- the receipt that allocated it

@@ -6,16 +6,19 @@ A snapshot is good inside the read or the transaction that handed it out, and no
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any
 
 from vmstate.clock import Moment, from_us, to_us
 from vmstate.constitution.document import SCROLLS
 from vmstate.decisions.decision import DrillState, State
 from vmstate.decisions.once import Once
+from vmstate.decisions.pending import Asked
 from vmstate.errors import InputError, LedgerNotFound, TamperError
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
 from vmstate.leases.lock import SCOPES, Lock
 from vmstate.leases.watermark import Watermark, passed
+from vmstate.ledger.asked import AskedTable, Connection
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.outbox import Outbox
 from vmstate.ledger.receipt import Receipt, spell_leaf
@@ -70,12 +73,6 @@ _LAST_OF_SCROLL = """SELECT scroll_seq, leaf FROM receipt WHERE scroll = ?
     ORDER BY scroll_seq DESC LIMIT 1"""
 
 
-class Connection(Protocol):
-    """What is needed of a database connection."""
-
-    def execute(self, statements: str, bindings: Any = ()) -> Iterator[tuple[Any, ...]]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Head:
     """The tree, its signed note, and what was last known of time."""
@@ -87,7 +84,10 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An open lease that is over, and whose end is owed. `late_for` counts by either hand."""
+    """An open lease, or an open request, that is over and whose end is owed.
+
+    `lease` is its id, of whichever it is. `late_for` counts by either hand.
+    """
 
     principal: str
     lease: str
@@ -110,6 +110,7 @@ class Snapshot:
     def __init__(self, connection: Connection, *, is_drill: bool = False) -> None:
         self._db = connection
         self._is_drill = is_drill
+        self.requests = AskedTable(connection)
 
     def head(self) -> Head:
         row = next(self._db.execute(_HEAD), None)
@@ -155,8 +156,12 @@ class Snapshot:
         scope: Scope,
         statements: Iterable[str] = (),
         budgets: Iterable[str] = (),
+        asked: Asked | None = None,
     ) -> State:
-        """All that bears on a decision about `principal`; the rest are ids of what is handed in."""
+        """All that bears on a decision about `principal`; the rest are ids of what is handed in.
+
+        `asked` is the request that the decision is about.
+        """
         stack = self.stack(principal, scope.baseline)
         record = tuple(
             lease
@@ -177,6 +182,8 @@ class Snapshot:
             allocated=int(allocated),
             drill=self.drill(),
             locks=self.locks(),
+            waiting=self.requests.waiting(scope.family or (principal,)),
+            asked=asked,
         )
 
     def locks(self) -> tuple[Lock, ...]:
@@ -221,10 +228,15 @@ class Snapshot:
         return (row[0] for row in self._db.execute("SELECT seq FROM lease ORDER BY seq"))
 
     def due(self, now: Moment, limit: int) -> tuple[Due, ...]:
-        """Open leases that are over at `now`, the first deadline first, at most `limit`."""
+        """Open leases and requests that are over at `now`, the first deadline first, at most
+        `limit`.
+        """
         if (drill := self.drill()) and drill.until is not None and passed(drill.until, now):
             late_for, until = max(timedelta(), now.wall - drill.until.wall), drill.until.wall
-            some = zip(range(limit), self.open_leases(), strict=False)
+            everything: Iterable[Lease | Asked] = chain(
+                self.open_leases(), self.requests.every(open_only=True)
+            )
+            some = zip(range(limit), everything, strict=False)
             return tuple(Due(one.principal, one.id, until, late_for) for _, one in some)
         mark = self.head().watermark
         behind = mark.is_behind(now)
@@ -245,10 +257,14 @@ class Snapshot:
                 deadline = Moment(from_us(us), boot, boot_us)
                 late_for = max(timedelta(), -mark.left(deadline, now))
                 found.append(Due(principal, lease_id(seq), deadline.wall, late_for))
-        return tuple(found)
+        for one in self.requests.due(values):
+            late_for = max(timedelta(), -mark.left(one.deadline, now))
+            found.append(Due(one.principal, one.id, one.deadline.wall, late_for))
+        return tuple(sorted(found, key=lambda one: one.ended_at)[:limit])
 
     def next_deadline(self, now: Moment) -> datetime | None:
-        """When, on the wall as it reads at `now`, the next open lease that is not over yet will be.
+        """When, on the wall as it reads at `now`, the next open lease or request that is not over
+        yet will be.
 
         None if there is none; what is over already is `due`.
         """
@@ -264,6 +280,7 @@ class Snapshot:
             values = (now.boot_id, to_us(latest), LATEST_US)
             by_latest = next(self._db.execute(_NEXT_OF_OTHER_BOOTS, values))[0]
             ends += [] if by_latest is None else [now.wall + (from_us(by_latest) - latest)]
+        ends += [now.wall + left for left in self.requests.next_after(now, mark)]
         drill = self.drill()
         if ends and drill is not None and drill.until is not None and now.wall < drill.until.wall:
             ends.append(drill.until.wall)

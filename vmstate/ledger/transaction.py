@@ -20,10 +20,11 @@ from vmstate.keys import PrivateKey, PublicKey
 from vmstate.leases.lease import Lease
 from vmstate.leases.lock import Lock
 from vmstate.leases.watermark import Watermark
+from vmstate.ledger.asked import Connection
 from vmstate.ledger.checkpoint import Checkpoint, sign_checkpoint
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import SCROLL_OF, Place, Receipt, spell_leaf, write_receipt
-from vmstate.ledger.snapshot import Connection, Head, Snapshot, lease_seq
+from vmstate.ledger.snapshot import Head, Snapshot, lease_seq
 from vmstate.treasury.budget import Budget
 
 
@@ -112,24 +113,7 @@ class Transaction(Snapshot):
         )
         receipt = write_receipt(entry, now.wall, place)
         self._insert(receipt, entry, place)
-        if entry.opens is not None:
-            self._open(entry.opens)
-        for lease in (*entry.touches, *([entry.renews] if entry.renews else [])):
-            self._change(lease)
-        if entry.ends is not None:
-            self._end(entry.ends)
-        if entry.budget is not None:
-            self._budget(entry.budget)
-        if entry.lock is not None:
-            self._lock(entry.lock)
-        if entry.drill is not None and entry.drill.until is not None:
-            row = (*_moment_row(entry.drill.until), int(entry.drill.off))
-            self._execute("INSERT OR REPLACE INTO drill VALUES (1, ?, ?, ?, ?)", row)
-        if once.KEY in entry.proofs:
-            answered = (entry.proofs[once.KEY], entry.proofs[once.COMMAND], place.seq)
-            self._execute("INSERT INTO answered VALUES (?, ?, ?)", answered)
-        for statement in entry.spends:
-            self._execute("INSERT INTO statement VALUES (?, ?)", (statement, place.seq))
+        self._move(entry, place.seq)
         if self._targets:
             moved = entry.opens or entry.renews
             self.outbox().post(self._targets, receipt, now, moved=moved, ended=entry.ends)
@@ -152,6 +136,29 @@ class Transaction(Snapshot):
             note = self._log.sign(self._tree)
             row = _head_row(self._tree, note, self._watermark)
             self._execute(f"INSERT OR REPLACE INTO head VALUES (1{', ?' * len(row)})", row)
+
+    def _move(self, entry: Entry, seq: int) -> None:
+        """Make the change that receipt `seq` stands for."""
+        if entry.opens is not None:
+            self._open(entry.opens)
+        for lease in (*entry.touches, *([entry.renews] if entry.renews else [])):
+            self._change(lease)
+        if entry.ends is not None:
+            self._end(entry.ends)
+        if entry.budget is not None:
+            self._budget(entry.budget)
+        if entry.lock is not None:
+            self._lock(entry.lock)
+        if entry.asks is not None:
+            self.requests.write(entry.asks, seq)
+        if entry.drill is not None and entry.drill.until is not None:
+            row = (*_moment_row(entry.drill.until), int(entry.drill.off))
+            self._execute("INSERT OR REPLACE INTO drill VALUES (1, ?, ?, ?, ?)", row)
+        if once.KEY in entry.proofs:
+            answered = (entry.proofs[once.KEY], entry.proofs[once.COMMAND], seq)
+            self._execute("INSERT INTO answered VALUES (?, ?, ?)", answered)
+        for statement in entry.spends:
+            self._execute("INSERT INTO statement VALUES (?, ?)", (statement, seq))
 
     def _insert(self, receipt: Receipt, entry: Entry, place: Place) -> None:
         row = (

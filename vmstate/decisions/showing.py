@@ -1,0 +1,103 @@
+"""An open request as those who are to sign it see it: all of it, and what it would come to.
+
+What is missing and how long the lease would last are worked out by the path that decides, as of
+now, so that nobody signs for something else than they will have allowed (law 5).
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from vmstate.clock import Moment
+from vmstate.constitution.guards import seat
+from vmstate.constitution.unmet import Unmet
+from vmstate.decisions.asking import as_climb, first_good
+from vmstate.decisions.climb import hear, judge, would_last
+from vmstate.decisions.command import Activate
+from vmstate.decisions.decision import State
+from vmstate.decisions.evidence import hear_approvals
+from vmstate.decisions.law import Law
+from vmstate.decisions.pending import Asked, lapse_of
+from vmstate.signing import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of approvals: how many of which groups, and who serves at it already."""
+
+    count: int
+    of: tuple[str, ...]
+    approved: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request that was left open, or one that is over.
+
+    `receipt` is the one that opened it. `state` is `pending`, `complete`, or how it ended; time
+    may have ended it before that is on record. `waits_until` is for what is missing,
+    `usable_until` for activating it once it is complete. Of an open one, `missing` says what an
+    activation would lack now, `lasts` how long its lease would last if activated now and
+    `clipped_by` what would cut it; `lasts` is None where the rule does not lead from where the
+    principal stands.
+    """
+
+    id: str
+    receipt: int
+    request: Request
+    rule: str
+    state: str
+    opened_at: datetime
+    waits_until: datetime
+    usable_until: datetime | None
+    ended_at: datetime | None
+    stages: tuple[Stage, ...] = ()
+    attested_by: tuple[str, ...] = ()
+    missing: tuple[Unmet, ...] = ()
+    lasts: timedelta | None = None
+    clipped_by: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still be signed or activated."""
+        return self.state in {"pending", "complete"}
+
+
+def show(law: Law, state: State, asked: Asked, now: Moment) -> Pending:
+    """`asked` as of `now`; `state` is its principal's."""
+    lapse = lapse_of(asked, state.stack, law.constitution.digest, now)
+    ended_at = None if asked.ended is None else asked.ended.wall
+    shown = Pending(
+        id=asked.id,
+        receipt=asked.seq,
+        request=asked.request,
+        rule=asked.rule,
+        state=asked.state if lapse is None else lapse.state,
+        opened_at=asked.opened.wall,
+        waits_until=asked.waits_until,
+        usable_until=asked.usable_until,
+        ended_at=ended_at if lapse is None else lapse.due,
+    )
+    rule = law.document.escalations.get(asked.rule)
+    if not shown.is_open or rule is None:
+        return shown
+    at = law.setting(state, now, asked.principal)
+    heard = hear_approvals(asked.approvals, asked.request, at)
+    activating = Activate(principal=asked.principal, request=asked.id)
+    climbing = as_climb(activating, asked.request, first_good(asked, heard))
+    hearing = hear(law, state, climbing, now, asked)
+    held = state.stack.profile(now)
+    missing = judge(law, held, climbing, hearing.case)[1]
+    lasts, clipped_by = would_last(state, rule, hearing.case, now)
+    reachable = rule.from_ == held
+    seats = seat(law.people, heard.approvers, rule.needs.approval)
+    return replace(
+        shown,
+        stages=tuple(
+            Stage(need.count, need.of, names)
+            for need, names in zip(rule.needs.approval, seats, strict=True)
+        ),
+        attested_by=tuple(one.by for one in hearing.facts.counted),
+        missing=(*hearing.unmet, *missing),
+        lasts=lasts if reachable else None,
+        clipped_by=clipped_by if reachable else None,
+    )

@@ -1,0 +1,42 @@
+"""What of a ledger bears on one command, gathered for whoever decides it."""
+
+from vmstate.decisions.command import (
+    Activate,
+    Command,
+    DenyRequest,
+    HandIn,
+    Release,
+    Withdraw,
+)
+from vmstate.decisions.decision import State
+from vmstate.decisions.law import Law
+from vmstate.decisions.pending import Asked
+from vmstate.decisions.statements import budgets_of, statement_ids
+from vmstate.errors import InputError, LedgerNotFound
+from vmstate.ledger.snapshot import Scope, Snapshot
+
+
+def state_for(snapshot: Snapshot, command: Command, law: Law, timed: tuple[str, ...]) -> State:
+    """All that bears on `command`; `timed` are the profiles that have a cool-down or a hold cap."""
+    principal = command.principal
+    if isinstance(command, Release):
+        lease = snapshot.lease(command.lease)
+        principal = lease.principal if lease is not None else principal
+    asked = None
+    if isinstance(command, HandIn | DenyRequest | Withdraw | Activate):
+        asked = snapshot.requests.named(command.request)
+        principal = asked.principal if asked is not None else principal
+    scope = Scope(law.constitution.baseline, law.people.family(principal), timed)
+    ids, budgets = statement_ids(command, asked), budgets_of(command, law.constitution)
+    return snapshot.state(principal, scope, ids, budgets, asked)
+
+
+def find_request(snapshot: Snapshot, beginning: str) -> Asked:
+    """The one request whose id begins so; raises LedgerNotFound or InputError."""
+    ids = snapshot.requests.ids(beginning)
+    if len(ids) > 1:
+        raise InputError(f"{beginning} begins more than one request: give more of its id")
+    asked = snapshot.requests.named(ids[0]) if ids else None
+    if asked is None:
+        raise LedgerNotFound(f"there is no request {beginning}: see vmstate request list")
+    return asked
