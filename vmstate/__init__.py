@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from vmstate.constitution.loading import load_constitution
     from vmstate.constitution.unmet import Unmet
     from vmstate.decisions.route import Explanation
-    from vmstate.errors import Denied, LedgerUnavailable, VmstateError
+    from vmstate.elevation import requires
+    from vmstate.errors import Denied, LeaseEnded, LedgerUnavailable, VmstateError
     from vmstate.expiry import Expiry, VirtualExpiry
     from vmstate.keys import PrivateKey
     from vmstate.leases.lease import Lease
@@ -34,6 +35,7 @@ _HOMES = {
     "Expiry": "vmstate.expiry",
     "Explanation": "vmstate.decisions.route",
     "Lease": "vmstate.leases.lease",
+    "LeaseEnded": "vmstate.errors",
     "LedgerUnavailable": "vmstate.errors",
     "Moment": "vmstate.clock",
     "PrivateKey": "vmstate.keys",
@@ -45,6 +47,7 @@ _HOMES = {
     "VirtualExpiry": "vmstate.expiry",
     "VmstateError": "vmstate.errors",
     "load_constitution": "vmstate.constitution.loading",
+    "requires": "vmstate.elevation",
 }
 
 __all__ = [
@@ -55,6 +58,7 @@ __all__ = [
     "Expiry",
     "Explanation",
     "Lease",
+    "LeaseEnded",
     "LedgerUnavailable",
     "Moment",
     "PrivateKey",
@@ -66,6 +70,7 @@ __all__ = [
     "VirtualExpiry",
     "VmstateError",
     "load_constitution",
+    "requires",
 ]
 
 

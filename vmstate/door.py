@@ -35,6 +35,7 @@ from vmstate.decisions.command import (
 from vmstate.decisions.route import Explanation
 from vmstate.decisions.showing import Pending
 from vmstate.decisions.statements import prepare_recovery, prepare_request, sign_order
+from vmstate.elevation import Elevates
 from vmstate.errors import InputError
 from vmstate.keys import Signer
 from vmstate.leases.lease import Lease
@@ -64,7 +65,7 @@ def check_request_id(text: str) -> str:
     return f"sha256:{digits}"
 
 
-class Door(ABC):
+class Door(Elevates, ABC):
     """What may be asked. `submit` and the reads are the door's own; the rest is made of them.
 
     Whatever asks takes an `idempotency_key`: asked again under it, it is answered by the receipt

@@ -6,6 +6,7 @@
   * DrillError             a drill file is not well formed
   * UnknownPrincipal       a read was asked for by or about nobody known
   * Denied                 the constitution said no, and the caller asked to be told by exception
+    * LeaseEnded           what was held is over
   * LedgerError
     * LedgerNotFound       there is no such ledger, lease or receipt
     * LedgerUnavailable    the ledger cannot be written or read now: nothing was decided
@@ -13,8 +14,11 @@
     * TamperError          a receipt, signature or checkpoint does not verify
 
 A denial is not an error: every door returns it as a receipt (law 8). `Denied` is raised only by
-`Receipt.raise_for_denial()`. A programmer's mistake is a `RuntimeError`, never one of these.
+`Receipt.raise_for_denial()`, and by blocks and functions that run under authority. A programmer's
+mistake is a `RuntimeError`, never one of these.
 """
+
+from typing import Any
 
 
 class VmstateError(Exception):
@@ -46,7 +50,18 @@ class UnknownPrincipal(VmstateError):  # noqa: N818 -- named for who, as the den
 
 
 class Denied(VmstateError):  # noqa: N818 -- the word every reader expects
-    """The constitution denied a command; the receipt was written all the same."""
+    """The constitution denied something; `receipt` says so on the record, if it was a command.
+
+    It is a `Receipt`, or None where only a read was refused.
+    """
+
+    def __init__(self, message: str, receipt: Any = None) -> None:
+        super().__init__(message)
+        self.receipt = receipt
+
+
+class LeaseEnded(Denied):
+    """The lease that something ran under is over."""
 
 
 class LedgerError(VmstateError):

@@ -57,6 +57,7 @@ _MESSAGES = {
     "not_self": "{given} asks for {required}, and only oneself may be asked for",
     "renewals_spent": "renewed {given}, may be renewed {required}",
     "renewed_apart": "{given} takes {required} of its own, and is not renewed along with a climb",
+    "fence_stale": "it was planned under {given}, which no longer stands: there is {required}",
     "uses_spent": "used {given}, may be used {required}",
     "renewal_gains_nothing": "it lasts until {given}, renewed it would last until {required}",
     "ending_unknown": "{given} is not an ending of this constitution",

@@ -18,6 +18,7 @@ from vmstate.decisions.law import Law, lock_faults, standing_faults
 from vmstate.decisions.route import shortest_route
 from vmstate.decisions.using import use
 from vmstate.errors import InputError
+from vmstate.leases.lease import lease_id
 from vmstate.leases.watermark import later
 from vmstate.treasury.budget import Budget, cost_line
 
@@ -32,8 +33,7 @@ def act(law: Law, state: State, command: Act, now: Moment) -> Entry:
     if command.act in {ALLOCATE, DEBIT}:
         raise InputError(f"{command.act} moves units: say which budget, and how many")
     table = law.document.acts.get(command.act)
-    unmet = _reach(law, state, command.principal, command.act, now)
-    unmet = [*standing_faults(law, state, command), *unmet, *drill_faults(state, now)]
+    unmet = _faults(law, state, command, command.act, now)
     if unmet or table is None:
         refused = denial(state, command, unmet, now)
         return replace(refused, act=command.act)
@@ -52,8 +52,7 @@ def act(law: Law, state: State, command: Act, now: Moment) -> Entry:
 
 def create_budget(law: Law, state: State, command: CreateBudget, now: Moment) -> Entry:
     """Allocate a budget; in a drill all of them together stay below its ceiling."""
-    unmet = _reach(law, state, command.principal, ALLOCATE, now)
-    unmet = [*standing_faults(law, state, command), *unmet, *drill_faults(state, now)]
+    unmet = _faults(law, state, command, ALLOCATE, now)
     if command.budget in state.budgets:
         remedy = "name another budget"
         rule = f'acts."{ALLOCATE}"'
@@ -77,8 +76,7 @@ def create_budget(law: Law, state: State, command: CreateBudget, now: Moment) ->
 
 def debit(law: Law, state: State, command: Debit, now: Moment) -> Entry:
     """Spend from a budget; more than its balance is refused before anything is written to it."""
-    unmet = _reach(law, state, command.principal, DEBIT, now)
-    unmet = [*standing_faults(law, state, command), *unmet, *drill_faults(state, now)]
+    unmet = _faults(law, state, command, DEBIT, now)
     budget = state.budgets.get(command.budget)
     rule, amount = f'acts."{DEBIT}"', command.amount
     if budget is None:
@@ -148,6 +146,31 @@ def mode_entry(
         due=due,
         drill=drill,
     )
+
+
+def _faults(
+    law: Law, state: State, command: Act | CreateBudget | Debit, name: str, now: Moment
+) -> list[Unmet]:
+    """Why nothing may be done as `command` asks, whatever it is about."""
+    return [
+        *standing_faults(law, state, command),
+        *_reach(law, state, command.principal, name, now),
+        *_fence_faults(state, command, name, now),
+        *drill_faults(state, now),
+    ]
+
+
+def _fence_faults(
+    state: State, command: Act | CreateBudget | Debit, name: str, now: Moment
+) -> list[Unmet]:
+    """Whoever slept through the end of their lease must not act under the next one."""
+    standing = state.stack.standing(now)
+    if command.fence is None or command.fence in (lease.seq for lease in standing):
+        return []
+    there = ", ".join(lease.id for lease in standing) or "none"
+    remedy = "look at what changed since, and plan it anew"
+    given = lease_id(command.fence)
+    return [Unmet(f'acts."{name}"', "fence_stale", there, given, remedy)]
 
 
 def _reach(law: Law, state: State, principal: str, name: str, now: Moment) -> list[Unmet]:

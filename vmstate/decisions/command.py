@@ -222,7 +222,13 @@ class Recover(CommandBase):
     approvals: Approvals = ()
 
 
-class Act(CommandBase):
+class _Fenced(CommandBase):
+    """Something done under a lease; `fence` is its grant's number, where it has to be that one."""
+
+    fence: Annotated[int, Field(ge=1, lt=canonical.SAFE_INTEGER)] | None = None
+
+
+class Act(_Fenced):
     """Do what `[acts]` names; `arguments` go into its receipt as they are.
 
     `proofs` are digests of evidence kept elsewhere, `algorithm:hex` each.
@@ -293,7 +299,7 @@ class LiftLock(CommandBase):
     lock: Word
 
 
-class CreateBudget(CommandBase):
+class CreateBudget(_Fenced):
     """Allocate a budget under an id that is free."""
 
     verb: ClassVar[str] = "create_budget"
@@ -304,7 +310,7 @@ class CreateBudget(CommandBase):
     unit: Word
 
 
-class Debit(CommandBase):
+class Debit(_Fenced):
     """Spend from a budget; `reason` says on what."""
 
     verb: ClassVar[str] = "debit"

@@ -226,7 +226,7 @@ class Receipt:
     def raise_for_denial(self) -> Self:
         """Return this receipt, or raise Denied with its message if it is a denial."""
         if not self.granted:
-            raise Denied(f"{self.message} (receipt {self.seq})")
+            raise Denied(f"{self.message} (receipt {self.seq})", self)
         return self
 
     def _text(self, key: str) -> str | None:
