@@ -90,6 +90,11 @@ ttl      = "1h"
 max_uses = 1
 needs.reason = {{ min_length = 10 }}
 
+[requests]
+waits        = "1h"
+usable_for   = "15m"
+open_at_most = 3
+
 [locks]
 by   = ["approvers"]
 lift = ["approvers"]
@@ -221,8 +226,12 @@ class Desks:
     def receipts(self, type_=None):
         return [r for r in self.vm.receipts() if type_ is None or r.type == type_]
 
+    def approve(self, request, by="carol"):
+        """What an approver does about a climb: sign the open request."""
+        return self.vm.approve(request, by, PrivateKey.derive(by))
+
     def sign(self, request, by="carol"):
-        """What an approver does: read the file, sign it, lay the signature beside it."""
+        """What they do about a single call: read the file, sign it, lay the signature beside it."""
         key = PrivateKey.derive(by)
         until = self.clock.read().wall + timedelta(minutes=15)
         signed = approve(request, by, key, expires_at=until)
@@ -240,7 +249,7 @@ class Desks:
     async def open(self, *, target=None, watching=False):
         """The gate, in front of the server of this process or of `target`."""
         async with self._upstream(target) as upstream, anyio.create_task_group() as group:
-            self.gate = Gate(self.vm, self.warden, upstream, self.desk, self._who)
+            self.gate = Gate(self.vm, self.warden, upstream, self._who)
             if watching:
                 group.start_soon(self.gate.watch)
             yield self.gate

@@ -11,7 +11,7 @@ TOOLS = {tool.name: tool for tool in OWN}
 
 
 def use(desks, name, principal=None, **arguments):
-    caller = Caller(desks.vm, desks.desk, principal or desks.agent, "vmstate_")
+    caller = Caller(desks.vm, principal or desks.agent, "vmstate_")
     return TOOLS[name].call(caller, arguments).model_dump()
 
 
@@ -42,39 +42,37 @@ def test_where_a_person_has_to_approve_the_answer_is_pending_and_not_a_wait(desk
     assert (waiting["status"], waiting["approvals"]) == ("pending", 0)
 
 
-def test_a_signature_laid_beside_the_request_is_the_approval_and_the_lease_starts_when_taken(desks):
+def test_an_approvers_signature_completes_the_request_and_the_lease_starts_when_taken(desks):
     desks.operator()
     asked = guardian(desks)
-    desks.sign(desks.desk.find(asked["request"]))
+    assert desks.approve(asked["request"]).granted
     checked = use(desks, "check_request", request=asked["request"])
-    assert checked["status"] == "approved"
+    assert (checked["status"], checked["approvals"]) == ("approved", 1)
     assert checked["next"]["tool"] == "vmstate_activate"
     desks.wait(minutes=10)
     taken = use(desks, "activate", request=asked["request"])
     assert (taken["status"], taken["profile"]) == ("granted", "guardian")
     assert taken["expires_at"] == "2026-01-01T12:25:00.000000Z"
-    with pytest.raises(LedgerNotFound, match=r"no request .* of yours is waiting"):
-        use(desks, "activate", request=asked["request"])
+    again = use(desks, "check_request", request=asked["request"])
+    assert (again["status"], again["next"]) == ("activated", None)
 
 
-def test_what_somebody_else_signed_or_nobody_approves_nothing(desks):
+def test_what_the_agent_itself_signs_approves_nothing(desks):
     desks.operator()
     asked = guardian(desks)
-    request = desks.desk.find(asked["request"])
-    desks.sign(request, by="agent:7")
-    stem = request.id.removeprefix("sha256:")
-    (desks.desk.folder / f"{stem}.carol.json").write_text("approved: true", encoding="utf-8")
-    checked = use(desks, "check_request", request=asked["request"])
-    assert checked["status"] == "pending"
-    assert use(desks, "activate", request=asked["request"])["status"] == "denied"
+    assert not desks.approve(asked["request"], by="agent:7").granted
+    assert use(desks, "check_request", request=asked["request"])["status"] == "pending"
+    taken = use(desks, "activate", request=asked["request"])
+    assert (taken["status"], taken["profile"]) == ("denied", "operator")
 
 
 def test_somebody_elses_request_is_answered_like_one_that_does_not_exist(desks):
     desks.operator()
     asked = guardian(desks)
-    for request in (asked["request"], f"sha256:{'0' * 64}", "../../etc/passwd"):
-        with pytest.raises(LedgerNotFound, match=r"no request .* of yours is waiting"):
-            use(desks, "check_request", principal="agent:8", request=request)
+    for name in ("check_request", "activate"):
+        for request in (asked["request"], f"sha256:{'0' * 64}"):
+            with pytest.raises(LedgerNotFound, match=r"there is no request .* of yours"):
+                use(desks, name, principal="agent:8", request=request)
 
 
 def test_no_answer_holds_a_value_that_would_pass(desks):
@@ -121,6 +119,7 @@ def test_somebody_elses_receipt_is_answered_like_one_that_does_not_exist(desks):
         ({}, "to: Field required"),
         ({"to": "operator", "approved_by": "carol"}, "approved_by: Extra inputs are not permitted"),
         ({"to": "operator", "ttl": "soon"}, "'soon' is not a duration"),
+        ({"to": "oprator"}, "'oprator' is not a profile"),
     ],
 )
 def test_arguments_without_a_form_are_an_error_that_says_so(desks, arguments, message):
@@ -128,10 +127,9 @@ def test_arguments_without_a_form_are_an_error_that_says_so(desks, arguments, me
         use(desks, "request_escalation", **arguments)
 
 
-def test_too_many_requests_of_one_agent_do_not_bury_the_approver(desks, monkeypatch):
-    monkeypatch.setattr("vmstate.interfaces.mcp.desk.WAITING", 2)
+def test_too_many_requests_of_one_agent_do_not_bury_the_approver(desks):
     desks.operator()
-    guardian(desks)
-    guardian(desks)
-    with pytest.raises(InputError, match="2 requests wait already, at most 2 may"):
-        guardian(desks)
+    for _ in range(3):
+        assert guardian(desks)["status"] == "pending"
+    refused = guardian(desks)
+    assert (refused["status"], refused["missing"][0]["kind"]) == ("denied", "room")

@@ -50,7 +50,6 @@ async def agent_of(desks, mode="auto"):
     expiry = VirtualExpiry(desks.vm)
     made = AuthorityServer(
         desks.vm,
-        desks.desk,
         lambda: desks.principal,
         lambda principal: Session(desks.vm, expiry, principal, None),
     )
@@ -81,7 +80,7 @@ async def test_an_agent_asks_waits_for_a_person_takes_and_gives_back(desks, mode
         await use("request_escalation", to="operator", reason="look at ticket 4711")
         asked = await use("request_escalation", to="guardian", reason="look at ticket 4711")
         assert asked["status"] == "pending"
-        desks.sign(desks.desk.find(asked["request"]))
+        assert desks.approve(asked["request"]).granted
         assert (await use("check_request", request=asked["request"]))["status"] == "approved"
         taken = await use("activate", request=asked["request"])
         assert taken["profile"] == "guardian"

@@ -52,7 +52,7 @@ class _Served(Command):
 @click.option(
     "--requests",
     type=click.Path(path_type=Path),
-    help="The folder where requests wait for approvers.  [default: <ledger>.requests]",
+    help="The folder where single calls wait for approvers.  [default: <ledger>.requests]",
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
@@ -88,13 +88,8 @@ def gate(
 @click.command("mcp", cls=_Served)
 @principal_option("Who calls, over stdio.  [env: VMSTATE_PRINCIPAL]")
 @click.option("--listen", metavar="HOST:PORT", help="Serve over HTTP, each caller by its token.")
-@click.option(
-    "--requests",
-    type=click.Path(path_type=Path),
-    help="The folder where requests wait for approvers.  [default: <ledger>.requests]",
-)
 @click.pass_obj
-def mcp_(settings: Settings, who: str | None, listen: str | None, requests: Path | None) -> None:
+def mcp_(settings: Settings, who: str | None, listen: str | None) -> None:
     """Serve authority to agents: status, why, asking, taking, giving back, and the runbook's calls.
 
     Nothing here approves, locks, amends or recovers. With DRILL_MODE=1, over stdio, everything is
@@ -106,13 +101,11 @@ def mcp_(settings: Settings, who: str | None, listen: str | None, requests: Path
     from vmstate.interfaces.mcp.run import run_server
     from vmstate.session import Session, session
 
-    folder = requests or _requests(settings)
     if os.environ.get("DRILL_MODE", "0") != "0":
         if listen is not None:
             raise InputError("a drill is one principal's: leave --listen out, or DRILL_MODE")
         here = session()
-        folder = here.authority.ledger.path.with_suffix(".requests")
-        run_server(here.authority, folder, lambda _: here, principal=here.principal, listen=None)
+        run_server(here.authority, lambda _: here, principal=here.principal, listen=None)
         return
     authority = settings.file()  # the runbook's calls work on the ledger itself
     _require_live(settings, authority)
@@ -127,7 +120,7 @@ def mcp_(settings: Settings, who: str | None, listen: str | None, requests: Path
     def session_of(principal: str) -> Session:
         return Session(authority, expiry, principal, None)
 
-    run_server(authority, folder, session_of, principal=who, listen=listen)
+    run_server(authority, session_of, principal=who, listen=listen)
 
 
 def _target(

@@ -1,9 +1,9 @@
-"""Where requests wait for people: a folder that approvers read, and leave their signatures in.
+"""Where single calls wait for people: a folder that approvers read and leave their signatures in.
 
     requests/6b8e….json              the request, as `vmstate sign` takes it
     requests/6b8e….carol.json        what an approver signed; any name that begins so will do
 
-An agent's request is written there and nowhere else; an approval counts by its signature, so it
+A request for one call is written there and nowhere else. An approval counts by its signature, so it
 does not matter who put it there. Nothing in the folder grants anything.
 """
 

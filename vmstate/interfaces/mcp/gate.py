@@ -27,7 +27,6 @@ from vmstate.constitution.tools import Kind, ToolRule
 from vmstate.door import Door
 from vmstate.errors import LedgerError, UnknownPrincipal, VmstateError
 from vmstate.interfaces.mcp.audience import Audience
-from vmstate.interfaces.mcp.desk import Desk
 from vmstate.interfaces.mcp.own import OWN, Caller, OwnTool
 from vmstate.interfaces.mcp.refusal import Refusal
 from vmstate.interfaces.mcp.results import failed, own_result, own_tool, refused
@@ -73,7 +72,6 @@ class Gate:
     door: Door
     warden: Warden
     upstream: Upstream
-    desk: Desk
     who: Who
     _audiences: dict[str, Audience] = field(default_factory=dict)
     _held: dict[str, str] = field(default_factory=dict)
@@ -344,7 +342,7 @@ class Gate:
     async def _call_own(
         self, principal: str, tool: OwnTool, arguments: Mapping[str, Any] | None
     ) -> types.CallToolResult:
-        caller = Caller(self.door, self.desk, principal, PREFIX, self.warden.proven)
+        caller = Caller(self.door, principal, PREFIX, self.warden.proven)
         try:
             answer = await self._in_thread(partial(tool.call, caller, arguments))
         except VmstateError as error:

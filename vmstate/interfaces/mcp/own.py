@@ -6,24 +6,26 @@ that would pass.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vmstate.canonical import format_at, parse_duration
 from vmstate.decisions.command import (
+    Activate,
     Command,
     Escalate,
+    OpenRequest,
     Proven,
     Release,
     Renew,
     make_command,
 )
+from vmstate.decisions.showing import Pending
 from vmstate.door import Door
 from vmstate.errors import InputError, LedgerNotFound
-from vmstate.interfaces.mcp.desk import Desk
 from vmstate.interfaces.mcp.refusal import POLL_AFTER, name_missing, next_rung
 from vmstate.ledger.receipt import Receipt
 
@@ -47,7 +49,10 @@ class Wanted(_Model):
 
 
 class OfRequest(_Model):
-    request: str = Field(description="The request's id, as request_escalation returned it.")
+    request: str = Field(
+        pattern="^sha256:[0-9a-f]{64}$",
+        description="The request's id, as request_escalation returned it.",
+    )
 
 
 class OfLease(_Model):
@@ -97,7 +102,7 @@ class Why(_Model):
 
 
 class Answer(_Model):
-    """What became of it: `granted`, `pending`, `denied` or `ended`."""
+    """What became of it: granted, pending, approved, denied, ended, or how a request ended."""
 
     status: str
     profile: str
@@ -122,7 +127,6 @@ class Caller:
     """Who calls, at which door; `prefix` is what the tools' names begin with there."""
 
     door: Door
-    desk: Desk
     principal: str
     prefix: str = ""
     proven: Proven = "host"
@@ -161,6 +165,33 @@ class Caller:
             rule=receipt.rule,
             missing=[Missing.model_validate(one) for one in missing],
             receipt=receipt.seq,
+        )
+
+    def own_request(self, of: OfRequest) -> Pending:
+        """A request of the caller's; another's is answered like one that there never was."""
+        with suppress(LedgerNotFound):
+            shown = self.door.request(of.request)
+            if shown.request.principal == self.principal:
+                return shown
+        raise LedgerNotFound(f"there is no request {of.request} of yours")
+
+    def shown(self, pending: Pending) -> Answer:
+        """How a request of the caller's stands, and what to do about it next."""
+        states = {"pending": "pending", "complete": "approved"}
+        tool = {"pending": "check_request", "complete": "activate"}.get(pending.state)
+        arguments = {"request": pending.id}
+        then = None if tool is None else Next(tool=f"{self.prefix}{tool}", arguments=arguments)
+        missing = name_missing(pending.missing, self.door.constitution.document)
+        return Answer(
+            status=states.get(pending.state, pending.state),
+            profile=self.door.standing(self.principal).profile,
+            request=pending.id,
+            poll_after=POLL_AFTER if pending.state == "pending" else None,
+            approvals=sum(len(stage.approved) for stage in pending.stages),
+            rule=pending.rule,
+            missing=[Missing.model_validate(one) for one in missing],
+            next=then,
+            receipt=pending.receipt,
         )
 
     @property
@@ -213,76 +244,25 @@ def why(caller: Caller, wanted: Wanted) -> Why:
 def request_escalation(caller: Caller, wanted: Wanted) -> Answer:
     """Ask for a profile. Granted at once where the law allows it; where a person has to approve,
     the answer is pending: go on with other work, check_request after poll_after seconds."""
-    asked = caller.asked(wanted)
-    command = make_command(Escalate, asked)
-    explanation = caller.door.why(command)
-    unmet = explanation.unmet
-    if explanation.granted or any(one.code != "approval_missing" for one in unmet):
-        return caller.answer(caller.submit(command))
-    request = caller.door.prepare(**asked)
-    caller.desk.lay(request)
-    return Answer(
-        status="pending",
-        profile=explanation.held,
-        request=request.id,
-        poll_after=POLL_AFTER,
-        approvals=0,
-        rule=explanation.rule,
-        missing=[
-            Missing.model_validate(one)
-            for one in name_missing(unmet, caller.door.constitution.document)
-        ],
-        next=Next(tool=f"{caller.prefix}check_request", arguments={"request": request.id}),
-    )
-
-
-def _approved(caller: Caller, of: OfRequest) -> Escalate:
-    """The climb that a waiting request of the caller's asks for, with what was signed for it."""
-    request = caller.desk.find(of.request)
-    # Somebody else's request gives the same answer as one that does not exist.
-    if request is None or request.principal != caller.principal or request.to is None:
-        raise LedgerNotFound(f"no request {of.request} of yours is waiting")
-    ttl = None if request.ttl_us is None else timedelta(microseconds=request.ttl_us)
-    fields = {
-        "principal": request.principal,
-        "to": request.to,
-        "trigger": request.trigger,
-        "reason": request.reason,
-        "facts": dict(request.facts),
-        "ttl": ttl,
-        "request": request,
-        "approvals": caller.desk.approvals(request),
-    }
-    return make_command(Escalate, fields)
+    request = caller.door.prepare(**caller.asked(wanted))
+    asked = {"principal": caller.principal, "reason": wanted.reason, "request": request}
+    receipt = caller.submit(make_command(OpenRequest, asked))
+    if receipt.type != "request":
+        return caller.answer(receipt)
+    shown = caller.shown(caller.door.request(request.id))
+    return shown.model_copy(update={"receipt": receipt.seq})
 
 
 def check_request(caller: Caller, of: OfRequest) -> Answer:
     """Say whether a pending request has been approved; activate it then."""
-    command = _approved(caller, of)
-    explanation = caller.door.why(command)
-    unmet = explanation.unmet
-    tool = "activate" if explanation.granted else "check_request"
-    waits = all(one.code.startswith("approval_") for one in unmet)
-    document = caller.door.constitution.document
-    return Answer(
-        status="approved" if explanation.granted else "pending" if waits else "denied",
-        profile=explanation.held,
-        request=of.request,
-        poll_after=None if explanation.granted else POLL_AFTER,
-        approvals=len(command.approvals),
-        rule=explanation.rule,
-        missing=[Missing.model_validate(one) for one in name_missing(unmet, document)],
-        next=Next(tool=f"{caller.prefix}{tool}", arguments={"request": of.request}),
-    )
+    return caller.shown(caller.own_request(of))
 
 
 def activate(caller: Caller, of: OfRequest) -> Answer:
     """Take what an approved request grants: the lease starts now, not when it was approved."""
-    command = _approved(caller, of)
-    receipt = caller.submit(command)
-    if receipt.granted and command.request is not None:
-        caller.desk.take(command.request)
-    return caller.answer(receipt)
+    shown = caller.own_request(of)
+    asked = {"principal": caller.principal, "request": shown.id}
+    return caller.answer(caller.submit(make_command(Activate, asked)))
 
 
 def renew(caller: Caller, of: OfLease) -> Answer:

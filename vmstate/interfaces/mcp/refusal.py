@@ -24,6 +24,8 @@ _SOURCES = {
     "reason_short": ("reason", "yourself: say in full why"),
     "cooldown": ("time", "the cool-down since this was last left"),
     "locked": ("lock", "whoever may lift it"),
+    "requests_absent": ("listing", "[requests] of the constitution"),
+    "requests_full": ("room", "a request of yours that is activated, withdrawn or over"),
     "hold_spent": ("time", "the longest hold without a break"),
     "unknown_principal": ("membership", "[groups] of the constitution"),
     "requester": ("membership", "the groups that the rule names"),

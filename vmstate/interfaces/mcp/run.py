@@ -34,10 +34,9 @@ def run_gate(
     """
     if listen is not None:
         read_address(listen)
-    desk = Desk(requests)
-    warden = Warden(door, server, desk, "host" if listen is None else "token")
+    warden = Warden(door, server, Desk(requests), "host" if listen is None else "token")
     try:
-        anyio.run(_run_gate, door, warden, target, desk, principal, listen)
+        anyio.run(_run_gate, door, warden, target, principal, listen)
     except BaseExceptionGroup as group:
         raise _reason(group) from group
     finally:
@@ -57,7 +56,6 @@ async def _run_gate(
     door: Door,
     warden: Warden,
     target: Child | Address,
-    desk: Desk,
     principal: str | None,
     listen: str | None,
 ) -> None:
@@ -71,7 +69,7 @@ async def _run_gate(
         return caller_by_token() if principal is None or listen is not None else principal
 
     async with connect(target, changed) as upstream, anyio.create_task_group() as group:
-        gate = Gate(door, warden, upstream, desk, who)
+        gate = Gate(door, warden, upstream, who)
         gates.append(gate)
         group.start_soon(gate.watch)
         group.start_soon(_stop_on_signal, group.cancel_scope)
@@ -91,7 +89,6 @@ async def _stop_on_signal(scope: anyio.CancelScope) -> None:
 
 def run_server(
     door: Door,
-    requests: Path,
     session_of: Callable[[str], Session],
     *,
     principal: str | None,
@@ -102,7 +99,7 @@ def run_server(
         read_address(listen)
     proven: Proven = "host" if listen is None else "token"
     who = caller_by_token if principal is None or listen is not None else lambda: principal
-    made = AuthorityServer(door, Desk(requests), who, session_of, proven)
+    made = AuthorityServer(door, who, session_of, proven)
     try:
         anyio.run(_run_server, door, made, listen)
     except BaseExceptionGroup as group:

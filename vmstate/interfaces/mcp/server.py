@@ -26,7 +26,6 @@ from vmstate.constitution.law import Constitution
 from vmstate.decisions.command import Proven
 from vmstate.door import Door
 from vmstate.errors import LedgerNotFound, VmstateError
-from vmstate.interfaces.mcp.desk import Desk
 from vmstate.interfaces.mcp.own import OWN, Caller, OfReceipt, OwnTool, get_receipt
 from vmstate.interfaces.mcp.results import failed, own_result, own_tool
 from vmstate.interfaces.mcp.runbook import RUNBOOK, RunbookTool
@@ -62,7 +61,6 @@ class AuthorityServer:
     """Everything one can ask of `door` as an agent; `who` says which."""
 
     door: Door
-    desk: Desk
     who: Callable[[], str]
     session_of: Callable[[str], Session]
     proven: Proven = "host"
@@ -159,7 +157,7 @@ class AuthorityServer:
     # ---- inside -----------------------------------------------------------------------------
 
     def _caller(self, principal: str) -> Caller:
-        return Caller(self.door, self.desk, principal, proven=self.proven)
+        return Caller(self.door, principal, proven=self.proven)
 
     def _use(self, principal: str, tool: Tool, arguments: Mapping[str, Any] | None) -> BaseModel:
         if isinstance(tool, RunbookTool):
