@@ -11,7 +11,6 @@ The path of a command: `submit` → `Ledger.transact` → settle → `Decider.de
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -20,10 +19,10 @@ from vmstate import canonical
 from vmstate.clock import Clock, Moment, SystemClock
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import load_constitution, read_constitution
-from vmstate.constitution.people import People
-from vmstate.decisions.command import Act, Activate, Command, DrillMode, Escalate
-from vmstate.decisions.decider import SETTLE, Decider
-from vmstate.decisions.decision import Decision, State
+from vmstate.decisions.amending import Amendment
+from vmstate.decisions.command import Act, Activate, Amend, Command, DrillMode, Escalate
+from vmstate.decisions.decider import SETTLE
+from vmstate.decisions.decision import Decision, Entry, State
 from vmstate.decisions.evidence import is_from
 from vmstate.decisions.once import Once
 from vmstate.decisions.pending import Asked
@@ -36,11 +35,19 @@ from vmstate.leases.lock import Lock
 from vmstate.leases.standing import Standing
 from vmstate.ledger.bearing import find_request, state_for
 from vmstate.ledger.checkpoint import Checkpoint
+from vmstate.ledger.in_force import InForce
 from vmstate.ledger.outbox import Backlog
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due, Scope, Snapshot
 from vmstate.ledger.store import BUSY_MS, Ledger
-from vmstate.ledger.sweep import end_covered, everybody, overdue_ends
+from vmstate.ledger.sweep import (
+    amend_leases,
+    end_covered,
+    everybody,
+    foresee,
+    overdue_ends,
+    settle_everybody,
+)
 from vmstate.ledger.transaction import DrillMark, Transaction
 
 log = logging.getLogger("vmstate")
@@ -58,16 +65,6 @@ class _Kept(threading.local):
     def __init__(self) -> None:
         self.version = -1
         self.held: dict[str, Certain] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class _InForce:
-    """The law in force and what was made of it."""
-
-    constitution: Constitution
-    people: People
-    decider: Decider
-    timed: tuple[str, ...]
 
 
 class Authority(Door):
@@ -96,7 +93,7 @@ class Authority(Door):
         self.ledger = ledger
         self.clock: Clock = clock or SystemClock()
         self._serving = serving
-        self._law = self._compiled(constitution)
+        self._law = InForce.of(constitution, self.ledger)
         self._listeners: list[Listener] = []
         self._kept = _Kept()
 
@@ -168,13 +165,14 @@ class Authority(Door):
                     return (), earlier
             now = self.clock.read()
             stepped = self._say_first(transaction, now, SETTLE)
+            if isinstance(command, Amend):
+                settle_everybody(transaction, self._law.decider.law, now)
             decision = self._decide(transaction, command, now)
             if once is not None and decision.answer.proof != "none":
                 decision = decision.kept(once.proofs)
             written = tuple(transaction.append(entry, now) for entry in decision.entries)
             answer = written[decision.entries.index(decision.answer)]
-            if decision.answer.lock is not None:
-                swept = end_covered(transaction, self._law.decider.law, decision.answer, now)
+            swept = self._sweep(transaction, decision.answer, now)
             ends: tuple[Receipt, ...] = ()
             if isinstance(command, DrillMode) and not command.on:
                 # The end of a drill ends everything in it, in the same transaction.
@@ -184,6 +182,9 @@ class Authority(Door):
         receipts, answer = self.ledger.transact(work)
         self._announce(receipts)
         self._announce_swept(answer.seq, swept)
+        if isinstance(command, Amend):
+            with self.ledger.read() as snapshot:
+                self._follow(snapshot)
         return answer
 
     # ---- giving back ------------------------------------------------------------------------
@@ -238,7 +239,7 @@ class Authority(Door):
         with self.ledger.read() as snapshot:
             self._follow(snapshot)
             now = self.clock.read()
-            return tuple(one for one in snapshot.locks() if one.stands(now))
+            return tuple(one for one in snapshot.locks.standing() if one.stands(now))
 
     def standing(self, principal: str) -> Standing:
         canonical.check_name(principal)
@@ -268,6 +269,13 @@ class Authority(Door):
             else ()
         )
         return Explanation.of(answer, held, route, now.wall)
+
+    def foresee_amendment(self, toml: bytes) -> Amendment:
+        new = InForce.of(read_constitution(toml, name="the new constitution"), self.ledger)
+        with self.ledger.read() as snapshot:
+            law, now = self._follow(snapshot), self.clock.read()
+            found = foresee(snapshot, law.decider.law, new.decider.law, now)
+            return Amendment.of(law.constitution, new.constitution, found)
 
     def lease(self, lease: str) -> Lease | None:
         with self.ledger.read() as snapshot:
@@ -340,28 +348,12 @@ class Authority(Door):
 
     # ---- inside -----------------------------------------------------------------------------
 
-    def _compiled(self, constitution: Constitution) -> _InForce:
-        people, document = constitution.people, constitution.document
-        if self.ledger.drill is not None and document.drill is not None:
-            people = people.with_stand_ins(document.drill.stand_ins, self.ledger.drill.stand_ins)
-        decider = Decider(constitution, origin=self.origin, people=people)
-        timed = tuple(sorted({*document.cooldown, *document.holds}))
-        return _InForce(constitution, people, decider, timed)
-
-    def _follow(self, snapshot: Snapshot) -> _InForce:
+    def _follow(self, snapshot: Snapshot) -> InForce:
         """The law in force in `snapshot`, which another process may have amended."""
-        digest = snapshot.in_force()
-        if digest != self._law.constitution.digest:
-            law = read_constitution(snapshot.constitution()[2], name=f"the law of {self.origin}")
-            if law.digest != digest:
-                raise LedgerMismatch(
-                    f"{self.ledger.path}: the law kept in it has the digest {law.digest}, not "
-                    f"{digest}: run vmstate audit"
-                )
-            self._law = self._compiled(law)
+        self._law = self._law.now_in(snapshot, self.ledger)
         return self._law
 
-    def _write_under(self, transaction: Transaction) -> _InForce:
+    def _write_under(self, transaction: Transaction) -> InForce:
         """The law in force, if this process may write under it."""
         law = self._follow(transaction)
         trusted = law.constitution.document.callers.host or self._serving or self.is_drill
@@ -442,7 +434,7 @@ class Authority(Door):
             return ""
         baseline = law.constitution.baseline
         with self.ledger.read() as snapshot:
-            stack, locks = snapshot.stack(principal, baseline), snapshot.locks()
+            stack, locks = snapshot.stack(principal, baseline), snapshot.locks.standing()
         now = self.clock.read()  # after what it is compared with: reading may have had to wait
         covers = (one for one in locks if law.decider.law.covers(one, principal, baseline))
         if any(one.stands(now) for one in covers):
@@ -454,6 +446,16 @@ class Authority(Door):
     def _standing(self, snapshot: Snapshot, principal: str, now: Moment) -> Standing:
         stack = snapshot.stack(principal, self.constitution.baseline)
         return Standing(principal, stack.profile(now), stack.standing(now), now, stack.watermark)
+
+    def _sweep(self, transaction: Transaction, answer: Entry, now: Moment) -> int:
+        """Do to everybody's leases what a lock or another law does; how many receipts."""
+        law = self._law.decider.law
+        if answer.lock is not None:
+            return end_covered(transaction, law, answer, now)
+        if answer.law is not None:
+            new = InForce.of(answer.law, self.ledger).decider.law
+            return amend_leases(transaction, law, new, answer, now)
+        return 0
 
     def _announce_swept(self, after: int, count: int) -> None:
         """Announce what one decision ended of many, read again: it may be too much to keep."""

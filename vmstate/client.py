@@ -21,8 +21,9 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import read_constitution
 from vmstate.decisions.command import Command
 from vmstate.decisions.statements import sign_order
-from vmstate.door import Door, Ordered
+from vmstate.door import Door
 from vmstate.errors import LedgerMismatch, LedgerUnavailable
+from vmstate.governing import Ordered
 from vmstate.keys import Signer
 from vmstate.ledger.receipt import Receipt
 from vmstate.wire import HELLO, LAW, QUESTIONS, WAIT, Answer, Heading, Question
@@ -80,6 +81,7 @@ class Client(Door):
     status = _asked(Door.status)
     why = _asked(Door.why)
     locks = _asked(Door.locks)
+    foresee_amendment = _asked(Door.foresee_amendment)
     backlogs = _asked(Door.backlogs)
     due = _asked(Door.due)
     requests = _asked(Door.requests)

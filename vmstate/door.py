@@ -6,37 +6,34 @@ commands and answers with receipts (law 8); what it reads it reads as of one ins
 
 import re
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from abc import abstractmethod
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-from vmstate.constitution.law import Constitution
+from vmstate.decisions.amending import Amendment
 from vmstate.decisions.command import (
     Act,
     Activate,
     Command,
-    CommandBase,
     CreateBudget,
     Debit,
     DenyRequest,
     DrillMode,
     Escalate,
     HandIn,
-    LiftLock,
     OpenRequest,
-    Recover,
     Release,
     Renew,
-    SetLock,
     Withdraw,
     make_command,
 )
 from vmstate.decisions.route import Explanation
 from vmstate.decisions.showing import Pending
-from vmstate.decisions.statements import prepare_recovery, prepare_request, sign_order
+from vmstate.decisions.statements import prepare_request
 from vmstate.elevation import Elevates
 from vmstate.errors import InputError
+from vmstate.governing import Governing
 from vmstate.keys import Signer
 from vmstate.leases.lease import Lease
 from vmstate.leases.lock import Lock
@@ -49,7 +46,6 @@ from vmstate.signing import Request, Signed, approve, attest
 ANCHOR = "guardian.anchor"
 LOOK_EVERY = timedelta(milliseconds=50)  # how soon another process's commit is noticed
 
-Ordered = TypeVar("Ordered", bound=CommandBase)
 _DIGITS = re.compile("[0-9a-f]{6,64}")
 
 
@@ -65,7 +61,7 @@ def check_request_id(text: str) -> str:
     return f"sha256:{digits}"
 
 
-class Door(Elevates, ABC):
+class Door(Governing, Elevates):
     """What may be asked. `submit` and the reads are the door's own; the rest is made of them.
 
     Whatever asks takes an `idempotency_key`: asked again under it, it is answered by the receipt
@@ -76,33 +72,8 @@ class Door(Elevates, ABC):
 
     @property
     @abstractmethod
-    def constitution(self) -> Constitution:
-        """The law in force; another object once it was amended."""
-
-    @property
-    @abstractmethod
-    def origin(self) -> str:
-        """The ledger's name in everything that is signed for it."""
-
-    @property
-    @abstractmethod
     def is_drill(self) -> bool:
         """Whether this is a drill's ledger, whose authority guards nothing real (law 14)."""
-
-    @abstractmethod
-    def now(self) -> datetime:
-        """The wall time by which this door judges."""
-
-    @abstractmethod
-    def submit(self, command: Command) -> Receipt:
-        """Decide `command` and record the decision; both happen, or neither.
-
-        Returns the receipt that answers it; `Receipt.raise_for_denial` turns a denial into an
-        exception for whoever wants one.
-
-        Raises:
-            LedgerUnavailable: nothing could be written, so nothing was decided.
-        """
 
     @abstractmethod
     def may(self, principal: str, what: str) -> bool:
@@ -152,6 +123,14 @@ class Door(Elevates, ABC):
         Raises:
             LedgerNotFound: there never was one.
             InputError: it is no id, or begins several.
+        """
+
+    @abstractmethod
+    def foresee_amendment(self, toml: bytes) -> Amendment:
+        """What the law in `toml` would do to the leases held now; nothing is written.
+
+        Raises:
+            ConstitutionError: it does not load.
         """
 
     @abstractmethod
@@ -318,14 +297,6 @@ class Door(Elevates, ABC):
         command = make_command(Release, {**asked, "idempotency_key": idempotency_key})
         return self.submit(self.ordered(command, key, nonce=nonce))
 
-    def ordered(self, command: Ordered, key: Signer | None, *, nonce: str | None = None) -> Ordered:
-        """`command` with its asker's signature over it; as it is where there is no key."""
-        if key is None:
-            return command
-        law, origin, now = self.constitution, self.origin, self.now()
-        order = sign_order(law.digest, origin, now, command, key=key, nonce=nonce)
-        return command.model_copy(update={"order": order})
-
     def act(self, principal: str, name: str, **fields: Any) -> Receipt:
         """Do what `[acts]` names, on the record. `fields` are `arguments` (texts) and `reason`.
 
@@ -342,48 +313,6 @@ class Door(Elevates, ABC):
         The digest is that of the checkpoint's unsigned body, which anybody can work out again.
         """
         return self.act(principal, ANCHOR, **fields)
-
-    def lock(
-        self,
-        actor: str,
-        *,
-        principal: str | None = None,
-        profile: str | None = None,
-        ttl: timedelta | None = None,
-        reason: str = "",
-        key: Signer | None = None,
-        nonce: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> Receipt:
-        """End at once what one person, a profile and those above it, or everybody holds; as
-        `actor`, proven by `key` or by how the door knows its caller.
-
-        With neither `principal` nor `profile` it is on everybody. What it covers is refused for
-        `ttl`, or until it is lifted; what it ended stays ended. Raises InputError for both.
-        """
-        if principal is not None and profile is not None:
-            raise InputError("a lock is on a principal or on a profile: set two")
-        scope = "all" if principal is profile else "profile" if principal is None else "principal"
-        asked: dict[str, Any] = {"principal": actor, "scope": scope}
-        asked["name"] = principal or profile or ""
-        asked |= {"ttl": ttl, "reason": reason, "idempotency_key": idempotency_key}
-        command = make_command(SetLock, asked)
-        return self.submit(self.ordered(command, key, nonce=nonce))
-
-    def unlock(
-        self,
-        actor: str,
-        lock: str,
-        *,
-        reason: str = "",
-        key: Signer | None = None,
-        nonce: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> Receipt:
-        """Lift the lock with this id, as `actor`, proven likewise. It restores nothing."""
-        asked = {"principal": actor, "lock": lock, "reason": reason}
-        command = make_command(LiftLock, {**asked, "idempotency_key": idempotency_key})
-        return self.submit(self.ordered(command, key, nonce=nonce))
 
     def create_budget(
         self, principal: str, budget: str, *, name: str, allocated: int, unit: str, **fields: Any
@@ -434,26 +363,3 @@ class Door(Elevates, ABC):
             ttl=ttl,
             nonce=nonce,
         )
-
-    def prepare_recovery(self, principal: str, *, reason: str = "") -> Request:
-        """Write down that the clock is to be declared right, for those who must approve it."""
-        return prepare_recovery(self.constitution, self.origin, principal, reason=reason)
-
-    def recover(
-        self,
-        principal: str,
-        *,
-        request: Request,
-        approvals: Iterable[Signed],
-        reason: str = "",
-        key: Signer | None = None,
-        idempotency_key: str | None = None,
-    ) -> Receipt:
-        """Declare on the record that the clock is right, with the approvals that this takes.
-
-        `principal` has to be proven: by `key`, or by how the door knows its caller.
-        """
-        asked: dict[str, Any] = {"principal": principal, "reason": reason, "request": request}
-        asked |= {"approvals": tuple(approvals), "idempotency_key": idempotency_key}
-        command = make_command(Recover, asked)
-        return self.submit(self.ordered(command, key))

@@ -183,6 +183,7 @@ _ASKED = (
     Door.standing,
     Door.status,
     Door.locks,
+    Door.foresee_amendment,
     Door.backlogs,
     Door.due,
     Door.requests,

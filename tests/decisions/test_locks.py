@@ -155,7 +155,7 @@ def test_listeners_hear_of_everything_that_a_lock_ended(world):
 
 def test_another_process_sees_a_lock_as_soon_as_it_is_written(world):
     with world.vm.ledger.read() as snapshot:
-        assert snapshot.locks() == ()
+        assert snapshot.locks.standing() == ()
     elsewhere = Authority(
         world.vm.constitution, Ledger.open(world.vm.ledger.path), clock=world.clock
     )

@@ -64,8 +64,10 @@ def written(noon, **fields):
 def test_every_type_occurs_in_the_history_that_these_tests_read(bodies):
     elsewhere = {
         "approval",
+        "constitution_amended",
         "drill_mode",
         "drill_pack",
+        "lease_clamped",
         "lock",
         "request",
         "tool_call",

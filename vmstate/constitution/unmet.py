@@ -98,6 +98,9 @@ _MESSAGES = {
     "drill_not_on": "the drill is not on, its mode was {given}",
     "drill_on": "the drill is on already, until {given}",
     "not_a_drill": "{given} is for drills, and this ledger is live",
+    "no_amendment": "{given} has no {required}, so it can't be amended",
+    "amends_nothing": "{given} is in force already, needs {required}",
+    "amend_drill": "{given} is a drill's ledger, whose law stays as it is, needs {required}",
     "no_recovery": "the constitution has no [recovery]",
     "no_regression": "the clock needs no recovery, it reads {given}",
     **{

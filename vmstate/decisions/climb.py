@@ -20,6 +20,7 @@ from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.evidence import FactsHeard, Heard, hear_approvals, hear_facts, used_ids
 from vmstate.decisions.law import (
     Law,
+    clock_faults,
     lock_faults,
     request_faults,
     seated_approvals,
@@ -220,12 +221,7 @@ def _hear(
     if command.setup and state.drill is None:
         remedy = "climb by the rules as they are"
         unmet.append(Unmet("drill", "not_a_drill", "a drill's ledger", "set-up", remedy))
-    if until := state.watermark.refuses_grants(now):
-        remedy = "set the clock right, or have it recovered: vmstate recover --clock"
-        code, given = "clock_regression", format_at(now.wall)
-        unmet.append(
-            Unmet("recovery", code, f"the newest receipt, {format_at(until)}", given, remedy)
-        )
+    unmet += clock_faults(state, now)
     if command.request is not None:
         ttl = duration_us(command.ttl) if command.ttl else None
         asked: dict[str, Json] = {**wanted, "facts": dict(facts.stated), "ttl_us": ttl}
@@ -314,7 +310,7 @@ def _bounded(lease: Lease, table: Escalation, now: Moment, left: timedelta) -> L
     return bounded.alive(now, left)
 
 
-def _bounds(lease: Lease) -> dict[str, Json]:
+def bounds_said(lease: Lease) -> dict[str, Json]:
     """How a receipt says by what else than time a lease is bounded; nothing if by nothing."""
     said: dict[str, Json] = {}
     if lease.max_uses is not None:
@@ -394,7 +390,7 @@ def _backed(
         expires_at=lease.expires_at,
         ttl_requested_us=duration_us(command.ttl) if command.ttl else None,
         clipped_by=clipped_by,
-        detail={**nonce, **_bounds(lease)} or None,
+        detail={**nonce, **bounds_said(lease)} or None,
         spends=tuple(used_ids((*approvals, *grounds.attestations), request)),
     )
 
@@ -418,6 +414,11 @@ def _length(
     if wait.hold_left is not None and wait.hold_left < length:
         length, clipped_by = wait.hold_left, "hold"
     return length, clipped_by
+
+
+def hold_left(law: Law, state: State, profile: str, now: Moment) -> timedelta | None:
+    """How long `profile` may still be held at a stretch; None if there is no such bound."""
+    return _wait(law, state, profile, now, exempt=True).hold_left
 
 
 def _wait(law: Law, state: State, profile: str, now: Moment, *, exempt: bool) -> Wait:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from vmstate import canonical
 from vmstate.clock import duration_us
+from vmstate.constitution.loading import FILE_BYTES
 from vmstate.constitution.people import Caller
 from vmstate.constitution.tools import Kind
 from vmstate.constitution.unmet import Unmet
@@ -29,6 +30,8 @@ ONCE_KEY_BYTES = 128  # a UUID fits three times
 # What receipts prove by themselves; an act that could say so would be believed.
 OWN_PROOFS = frozenset(("command", "idempotency", "request", "tem_context_hash"))
 TOOL_CALL = "tool_call"  # the trigger of a request for one call of a tool
+AMENDMENT = "constitution_amendment"  # the trigger of a request for another law
+NEW_LAW = "constitution.new"  # and its fact: the digest of that law
 CLOCK_RECOVERY = "clock_recovery"  # the trigger of a request that no profile answers
 
 
@@ -57,6 +60,14 @@ def _spell_fact(value: object) -> object:
     if isinstance(value, bool | float):
         raise ValueError(f"{value!r} is not exact: write it as text, such as '0.92'")  # noqa: TRY004
     return canonical.format_decimal(Decimal(value)) if isinstance(value, int | Decimal) else value
+
+
+def _check_utf8(data: bytes) -> bytes:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the constitution is not UTF-8 text: {error.reason}") from error
+    return data
 
 
 def _check_fact(text: str) -> str:
@@ -278,6 +289,16 @@ class Tally(_OfServer):
     refused: bool = False
 
 
+class Amend(CommandBase):
+    """Put the law in `toml` in force, with the approvals that the present one asks for."""
+
+    verb: ClassVar[str] = "amend"
+
+    toml: Annotated[bytes, Field(max_length=FILE_BYTES), AfterValidator(_check_utf8)]
+    request: Request | None = None
+    approvals: Approvals = ()
+
+
 class SetLock(CommandBase):
     """End at once what `scope` covers, and refuse more, for `ttl` or until it is lifted.
 
@@ -341,6 +362,7 @@ Command = (
     | Withdraw
     | Activate
     | Recover
+    | Amend
     | SetLock
     | LiftLock
     | Act
@@ -406,6 +428,8 @@ def _as_text(value: Any) -> str:
             return value.id
         case Signed():
             return value.statement.id
+        case bytes():
+            return canonical.digest(value)
         case dict():
             return canonical.digest(canonical.encode(value))
         case _:

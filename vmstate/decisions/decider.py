@@ -19,6 +19,7 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.acting import act, create_budget, debit, drill_mode, mode_entry
+from vmstate.decisions.amending import amend
 from vmstate.decisions.asking import (
     activate,
     deny_request,
@@ -33,6 +34,7 @@ from vmstate.decisions.command import (
     CLOCK_RECOVERY,
     Act,
     Activate,
+    Amend,
     Call,
     Command,
     CreateBudget,
@@ -445,6 +447,7 @@ _ANSWERS: Mapping[type, _Answer] = {
     Activate: activate,
     Release: _release,
     Recover: _one(_recover),
+    Amend: _one(amend),
     SetLock: _one(set_lock),
     LiftLock: _one(lift_lock),
     Act: _one(act),

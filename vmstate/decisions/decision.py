@@ -6,6 +6,7 @@ from datetime import datetime
 
 from vmstate.canonical import Json
 from vmstate.clock import Moment
+from vmstate.constitution.law import Constitution
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.pending import Asked
 from vmstate.leases.lease import Lease, LeaseStack
@@ -74,9 +75,10 @@ class Entry:
 
     `opens`, `renews` and `ends` hold the lease as it is afterwards; at most one is set. `budget`
     is the budget as it is afterwards, `drill` the drill's mode, `lock` the lock, `asks` a request,
-    `watermark` what time looks like. `touches` are leases whose use or sign of life this is, as
-    they are afterwards. `spends` are ids of statements that count from now on as used. `scroll` is
-    set for acts alone: the constitution says where their receipts go.
+    `watermark` what time looks like, `law` the one that rules from then on. `touches` are leases
+    whose use or sign of life this is, as they are afterwards. `spends` are ids of statements that
+    count from now on as used. `scroll` is set for acts alone: the constitution says where their
+    receipts go.
     """
 
     type: str
@@ -115,6 +117,7 @@ class Entry:
     lock: Lock | None = None
     watermark: Watermark | None = None
     asks: Asked | None = None
+    law: Constitution | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from vmstate.canonical import Json
+from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment
 from vmstate.constitution.document import ApprovalNeed, Document
 from vmstate.constitution.guards import seat
@@ -108,6 +108,17 @@ def personal_locks(law: Law, state: State, actor: str) -> list[Unmet]:
     baseline = law.document.constitution.baseline
     on_person = tuple(one for one in state.locks if one.scope == "principal")
     return lock_faults(law, replace(state, locks=on_person), actor, baseline)
+
+
+def clock_faults(state: State, now: Moment) -> list[Unmet]:
+    """Why a clock in the past lets nothing be granted (law 11)."""
+    until = state.watermark.refuses_grants(now)
+    if until is None:
+        return []
+    remedy = "set the clock right, or have it recovered: vmstate recover --clock"
+    required = f"the newest receipt, {format_at(until)}"
+    given = format_at(now.wall)
+    return [Unmet("recovery", "clock_regression", required, given, remedy)]
 
 
 def request_faults(

@@ -7,10 +7,14 @@ from vmstate import canonical
 from vmstate.clock import duration_us
 from vmstate.constitution.facts import did_you_mean, read_facts, spell
 from vmstate.constitution.law import Constitution
+from vmstate.constitution.loading import read_constitution
 from vmstate.decisions.command import (
+    AMENDMENT,
     CLOCK_RECOVERY,
+    NEW_LAW,
     TOOL_CALL,
     Activate,
+    Amend,
     Call,
     Command,
     CommandBase,
@@ -85,6 +89,25 @@ def prepare_recovery(
     )
 
 
+def prepare_amendment(
+    constitution: Constitution, origin: str, principal: str, toml: bytes, *, reason: str
+) -> Request:
+    """An amendment written down; raises ConstitutionError if the law in `toml` does not load."""
+    new = read_constitution(toml, name="the new constitution")
+    checked = make_command(Amend, {"principal": principal, "reason": reason, "toml": toml})
+    return Request(
+        principal=checked.principal,
+        to=None,
+        trigger=AMENDMENT,
+        facts={NEW_LAW: new.digest},
+        reason=checked.reason,
+        ttl_us=None,
+        origin=origin,
+        constitution=constitution.digest,
+        nonce=new_nonce(),
+    )
+
+
 def sign_order(
     law: str,
     origin: str,
@@ -124,7 +147,7 @@ def statement_ids(command: Command, asked: Asked | None = None) -> tuple[str, ..
             request = command.request
         case HandIn():
             signed.append(command.statement)
-        case Recover() | Call():
+        case Recover() | Call() | Amend():
             request, signed = command.request, [*signed, *command.approvals]
         case Escalate() | Renew():
             request = command.request

@@ -354,7 +354,7 @@ def _compare_tables(replay: Replay, snapshot: Snapshot) -> None:
         replay.find("the table of answered commands is not what the receipts answered")
     if {one.id: one for one in snapshot.budgets()} != replay.budgets:
         replay.find("the table of budgets is not what the receipts allocated and charged")
-    if {one.id: _lock(one) for one in snapshot.every_lock()} != {
+    if {one.id: _lock(one) for one in snapshot.locks.every()} != {
         name: _lock(one) for name, one in replay.locks.every.items()
     }:
         replay.find("the table of locks is not what the receipts set, lifted and ended")

@@ -53,6 +53,15 @@ class Held:
         if self.idle_ttl is not None:
             self.ends_at = min(self.expires_at, at + self.idle_ttl)
 
+    def clamp(self, detail: Mapping[str, Any], until: datetime, at: datetime) -> None:
+        """Take the bounds that an amendment cut it to; a new one on idleness counts from then."""
+        before = self.ends_at, self.idle_ttl
+        self.expires_at = until
+        self.set_terms(detail, at)
+        if self.idle_ttl == before[1]:
+            self.ends_at = before[0]
+        self.ends_at = min(before[0], self.ends_at, until)
+
     def end(self, receipt: Receipt) -> Iterator[str]:
         """Take the receipt of its end; says what in it does not fit."""
         what, due = receipt.fields["what"], receipt.fields["due"]

@@ -6,11 +6,14 @@ taken only if it has the digest that was asked for.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import read_constitution
+from vmstate.constitution.people import People
 from vmstate.errors import ConstitutionError
+from vmstate.keys import PublicKey
 from vmstate.ledger.bundle import Bundle
 from vmstate.ledger.snapshot import Snapshot
 
@@ -39,6 +42,15 @@ def laws_of_file(snapshot: Snapshot) -> FindLaw:
         return law if law is not None and law.canonical == form else None
 
     return find
+
+
+def people_of(law: Constitution, drill: Mapping[str, Any] | None) -> People:
+    """Everybody whom `law` names, and in a drill's ledger, by its mark, the stand-ins."""
+    table = law.document.drill
+    if drill is None or table is None:
+        return law.people
+    keys = {name: PublicKey.parse(key) for name, key in drill["stand_ins"].items()}
+    return law.people.with_stand_ins(table.stand_ins, keys)
 
 
 def _read(toml: bytes | None, digest: str) -> Constitution | None:

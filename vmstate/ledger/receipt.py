@@ -24,7 +24,9 @@ from typing import Any, Self
 
 from vmstate import canonical
 from vmstate.canonical import Json
+from vmstate.constitution.document import MONEY_TYPES
 from vmstate.constitution.guards import limits_of
+from vmstate.constitution.law import Constitution
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.decision import Entry
 from vmstate.errors import Denied, InputError, TamperError
@@ -45,6 +47,8 @@ SCROLL_OF = {
     "clock_anomaly": "guardian",
     "recovery": "guardian",
     "lock": "guardian",
+    "constitution_amended": "guardian",
+    "lease_clamped": "identity",
     "tool_call": "cognitive",
 }
 VERSION = 1
@@ -237,6 +241,15 @@ class Receipt:
 def spell_leaf(leaf: bytes) -> str:
     """The id of the receipt with this leaf hash."""
     return f"sha256:{leaf.hex()}"
+
+
+def scroll_of(type_: str, law: Constitution | None) -> str | None:
+    """The scroll that receipts of a type go into; acts have types of their own, by their law."""
+    if type_ in SCROLL_OF or law is None:
+        return SCROLL_OF.get(type_)
+    if type_ in MONEY_TYPES:
+        return "treasury"
+    return next((one.scroll for one in law.document.acts.values() if one.receipt == type_), None)
 
 
 def write_receipt(entry: Entry, at: datetime, place: Place) -> Receipt:

@@ -4,7 +4,7 @@ Law 2: state can be derived again from receipts. Whatever a receipt says that do
 those before it is a finding; reading goes on, because an auditor wants all of them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,14 +21,15 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.decisions import once
 from vmstate.errors import InputError, TamperError
-from vmstate.keys import PublicKey
 from vmstate.leases.lease import LOCKED, PARENT_ENDED, lease_id
+from vmstate.ledger.amended import Amended
 from vmstate.ledger.charged import take_allocation, take_charges
 from vmstate.ledger.finding import Finding
 from vmstate.ledger.held import Held, keep_alive, use_faults
+from vmstate.ledger.laws import people_of
 from vmstate.ledger.lock_book import LockBook
 from vmstate.ledger.merkle import Tree
-from vmstate.ledger.receipt import SCROLL_OF, Receipt
+from vmstate.ledger.receipt import Receipt, scroll_of
 from vmstate.ledger.retold import (
     Retold,
     rebuild_request,
@@ -76,6 +77,7 @@ class Replay:
     recovered_at: datetime | None = None
     locks: LockBook = field(default_factory=LockBook)
     answered: dict[str, tuple[str, int]] = field(default_factory=dict)
+    amended: Amended = field(default_factory=Amended)
 
     def __post_init__(self) -> None:
         if self.law is not None:
@@ -93,21 +95,23 @@ class Replay:
                 self.law = law
         if self.law is None:
             return
-        self.people, drill = self.law.people, self.law.document.drill
-        if self.drill is not None and drill is not None:
-            stand_ins = self.drill["stand_ins"]
-            keys = {name: PublicKey.parse(key) for name, key in stand_ins.items()}
-            self.people = self.people.with_stand_ins(drill.stand_ins, keys)
+        self.people = people_of(self.law, self.drill)
 
     def find(self, what: str, seq: int | None = None) -> None:
         """Note a finding, unless there are too many already."""
         if len(self.findings) < FINDINGS:
             self.findings.append(Finding(seq, what))
 
-    def end_of_sweep(self, seq: int | None = None) -> None:
-        """What a lock ends is ended in the receipts that follow it at once."""
-        for fault in self.locks.swept(self.leases.values(), self.law, self.people):
+    def find_all(self, faults: Iterable[str], seq: int | None) -> None:
+        """Note each of them."""
+        for fault in faults:
             self.find(fault, seq)
+
+    def end_of_sweep(self, seq: int | None = None) -> None:
+        """What a lock or an amendment does to leases is in the receipts that follow it at once."""
+        self.find_all(self.locks.swept(self.leases.values(), self.law, self.people), seq)
+        if self.law is not None:
+            self.find_all(self.amended.swept(self.leases, self.law, self.people), seq)
 
     def use(self, statement: str, seq: int) -> None:
         """Note that receipt `seq` rests on a statement or request, which counts once."""
@@ -136,7 +140,7 @@ def _place(replay: Replay, receipt: Receipt, seq: int) -> None:
     said = receipt.fields
     if said["seq"] != seq:
         replay.find(f"says it is number {said['seq']}", seq)
-    if _scroll_of(replay, receipt.type) != said["scroll"]:
+    if scroll_of(receipt.type, replay.law) != said["scroll"]:
         replay.find(f"type {receipt.type!r} does not go into scroll {said['scroll']!r}", seq)
     last, last_id = replay.scrolls.get(said["scroll"], (-1, None))
     if (said["scroll_seq"], said["scroll_prev"]) != (last + 1, last_id):
@@ -150,19 +154,10 @@ def _place(replay: Replay, receipt: Receipt, seq: int) -> None:
     replay.last_at = receipt.at
 
 
-def _scroll_of(replay: Replay, type_: str) -> str | None:
-    if type_ in SCROLL_OF or replay.law is None:
-        return SCROLL_OF.get(type_)
-    if type_ in {"treasury_budget", "treasury_debit"}:
-        return "treasury"
-    acts = replay.law.document.acts.values()
-    return next((one.scroll for one in acts if one.receipt == type_), None)
-
-
 def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:
     """Does what it says follow from what came before?"""
     said = receipt.fields
-    if receipt.type != "profile_deescalation":
+    if receipt.type not in {"profile_deescalation", "lease_clamped"}:
         replay.end_of_sweep(seq)
     if receipt.type == "constitution_loaded":
         _loaded(replay, receipt, seq)
@@ -172,8 +167,7 @@ def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:
         _answered_once(replay, said["proofs"], seq)
     if said["outcome"] == "denied":
         return
-    for fault in replay.locks.faults(receipt, replay.law, replay.people):
-        replay.find(fault, seq)
+    replay.find_all(replay.locks.faults(receipt, replay.law, replay.people), seq)
     _check_statements(replay, receipt, seq)
     if receipt.type in _EFFECTS:
         _EFFECTS[receipt.type](replay, receipt, seq)
@@ -222,8 +216,14 @@ def _loaded(replay: Replay, receipt: Receipt, seq: int) -> None:
 
 
 def _locked(replay: Replay, receipt: Receipt, seq: int) -> None:
-    for fault in replay.locks.read(receipt, seq, replay.law, replay.people):
-        replay.find(fault, seq)
+    replay.find_all(replay.locks.read(receipt, seq, replay.law, replay.people), seq)
+
+
+def _amended(replay: Replay, receipt: Receipt, seq: int) -> None:
+    replay.find_all(replay.amended.begin(receipt, seq, replay.law, replay.constitution), seq)
+    if replay.law is not None and replay.law.document.amendment is not None:
+        _approved(replay, receipt, replay.law.document.amendment.needs.approval, seq)
+    replay.put_in_force(receipt.fields["what"]["detail"]["to"], seq)
 
 
 def _granted(replay: Replay, receipt: Receipt, seq: int) -> None:
@@ -333,9 +333,9 @@ def _ended(replay: Replay, receipt: Receipt, seq: int) -> None:
         replay.find(f"does not name the receipt that granted {what['lease']!r}", seq)
     if (said["who"]["principal"], what["from"]) != (held.principal, held.profile):
         replay.find(f"names another holder or profile of {what['lease']!r}", seq)
+    replay.find_all(replay.amended.end_faults(receipt), seq)
     if what["ending"] == LOCKED:
-        for fault in replay.locks.end_faults(receipt, replay.law, replay.people):
-            replay.find(fault, seq)
+        replay.find_all(replay.locks.end_faults(receipt, replay.law, replay.people), seq)
     for fault in held.end(receipt):
         replay.find(fault, seq)
     replay.on_end(held)
@@ -450,6 +450,7 @@ _ORDERED: Mapping[str, tuple[str, ...]] = {
     "request": ("open_request", "deny_request", "withdraw"),
     "profile_deescalation": ("release",),
     "recovery": ("recover",),
+    "constitution_amended": ("amend",),
     "treasury_budget": ("create_budget",),
     "treasury_debit": ("debit",),
     "drill_mode": ("drill_mode",),
@@ -472,4 +473,6 @@ _EFFECTS: Mapping[str, Callable[[Replay, Receipt, int], None]] = {
     "clock_anomaly": _clock,
     "recovery": _recovered,
     "lock": _locked,
+    "constitution_amended": _amended,
+    "lease_clamped": lambda r, one, seq: r.find_all(r.amended.clamp(r.leases, one), seq),
 }

@@ -16,9 +16,9 @@ from vmstate.decisions.once import Once
 from vmstate.decisions.pending import Asked
 from vmstate.errors import InputError, LedgerNotFound, TamperError
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
-from vmstate.leases.lock import SCOPES, Lock
 from vmstate.leases.watermark import Watermark, passed
 from vmstate.ledger.asked import AskedTable, Connection
+from vmstate.ledger.lock_table import LockTable
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.outbox import Outbox
 from vmstate.ledger.receipt import Receipt, spell_leaf
@@ -34,6 +34,10 @@ _LEASE = """seq, principal, profile, rule, trigger, parent_seq,
     ended_us, ended_boot, ended_boot_us, ending, unseated"""
 _OPEN_LEASES = f"SELECT {_LEASE} FROM lease WHERE principal = ? AND ended_us IS NULL ORDER BY seq"
 _ALL_OPEN_LEASES = f"""SELECT {_LEASE} FROM lease WHERE ended_us IS NULL AND seq > ?
+    ORDER BY seq LIMIT ?"""
+# Everybody at the lowest lease of theirs, so that each comes once.
+_HOLDERS = """SELECT seq, principal FROM lease AS one WHERE ended_us IS NULL AND seq > ?
+    AND seq = (SELECT min(seq) FROM lease WHERE principal = one.principal AND ended_us IS NULL)
     ORDER BY seq LIMIT ?"""
 _EVERY_LEASE = f"SELECT {_LEASE} FROM lease WHERE seq > ? ORDER BY seq LIMIT ?"
 _RECORD = f"""SELECT {_LEASE} FROM lease WHERE principal = ? AND profile = ?
@@ -65,8 +69,6 @@ _NEXT_BY_BOOT = """SELECT min(deadline_boot_us) FROM lease
 _NEXT_OF_OTHER_BOOTS = """SELECT min(deadline_us) FROM lease
     WHERE ended_us IS NULL AND deadline_boot <> ? AND deadline_us > ? AND deadline_us < ?"""
 _BUDGET = "SELECT id, name, unit, allocated, spent, seq FROM budget"
-_LOCK = """SELECT seq, scope, name, by, reason, locked_us, locked_boot, locked_boot_us,
-    until_us, until_boot, until_boot_us, state FROM lock"""
 _RECEIPT = "SELECT body FROM receipt WHERE seq = ?"
 _RECEIPTS = "SELECT seq, body FROM receipt WHERE seq > :after {filters} ORDER BY seq LIMIT :n"
 _LAST_OF_SCROLL = """SELECT scroll_seq, leaf FROM receipt WHERE scroll = ?
@@ -111,6 +113,7 @@ class Snapshot:
         self._db = connection
         self._is_drill = is_drill
         self.requests = AskedTable(connection)
+        self.locks = LockTable(connection)
 
     def head(self) -> Head:
         row = next(self._db.execute(_HEAD), None)
@@ -181,19 +184,10 @@ class Snapshot:
             budgets=named,
             allocated=int(allocated),
             drill=self.drill(),
-            locks=self.locks(),
+            locks=self.locks.standing(),
             waiting=self.requests.waiting(scope.family or (principal,)),
             asked=asked,
         )
-
-    def locks(self) -> tuple[Lock, ...]:
-        """The locks without a recorded end, in the order in which they were set."""
-        rows = self._db.execute(f"{_LOCK} WHERE state = 'locked' ORDER BY seq")
-        return tuple(_lock(row) for row in rows)
-
-    def every_lock(self) -> Iterator[Lock]:
-        """Every lock there ever was, in that order."""
-        return (_lock(row) for row in self._db.execute(f"{_LOCK} ORDER BY seq"))
 
     def budget(self, budget: str) -> Budget | None:
         """The budget with this id; None if none was allocated."""
@@ -218,6 +212,16 @@ class Snapshot:
     def open_leases(self) -> Iterator[Lease]:
         """Every lease without a recorded end, in the order of their grants."""
         return (lease for _, lease in self._paged(_ALL_OPEN_LEASES) if lease is not None)
+
+    def holders(self) -> Iterator[str]:
+        """Everybody with an open lease, once, in the order of their lowest.
+
+        What is ended from the top of a stack while this goes on changes nothing of it.
+        """
+        after = -1
+        while rows := list(self._db.execute(_HOLDERS, (after, PAGE))):
+            yield from (principal for _, principal in rows)
+            after = rows[-1][0]
 
     def leases(self) -> Iterator[Lease]:
         """Every lease there ever was, in the order of their grants."""
@@ -466,15 +470,3 @@ def _lease(row: tuple[Any, ...]) -> Lease:
         ending=row[22],
         unseated=bool(row[23]),
     )
-
-
-def _lock(row: tuple[Any, ...]) -> Lock:
-    """The lock in a row; one that can't be read is on everybody, and audit names the row."""
-    try:
-        locked = Moment(from_us(row[5]), row[6], row[7])
-        until = None if row[8] is None else Moment(from_us(row[8]), row[9], row[10])
-        scope = SCOPES[SCOPES.index(row[1])]
-        return Lock(row[0], scope, row[2], row[3], row[4], locked, until, row[11])
-    except (OverflowError, TypeError, ValueError):
-        nowhere = Moment(from_us(0), "", 0)
-        return Lock(row[0], "all", "", "", "its row can't be read: run vmstate audit", nowhere)

@@ -5,10 +5,12 @@ leases than with one.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 
 from vmstate.clock import Moment
+from vmstate.decisions.amending import Effect, effect_entry, effects
 from vmstate.decisions.asking import locked_request
 from vmstate.decisions.decider import SETTLE, overdue_requests, owed
 from vmstate.decisions.decision import Entry
@@ -16,7 +18,7 @@ from vmstate.decisions.law import Law
 from vmstate.decisions.locking import ends_by
 from vmstate.decisions.pending import Asked, Lapse
 from vmstate.leases.lease import Lease, Overdue
-from vmstate.ledger.snapshot import Snapshot
+from vmstate.ledger.snapshot import PAGE, Scope, Snapshot
 from vmstate.ledger.transaction import Transaction
 
 
@@ -31,7 +33,7 @@ def end_covered(transaction: Transaction, law: Law, locking: Entry, now: Moment)
     began = transaction.head().tree.size
     baseline = law.document.constitution.baseline
     names = (
-        iter(law.people.family(lock.name)) if lock.scope == "principal" else holders(transaction)
+        iter(law.people.family(lock.name)) if lock.scope == "principal" else transaction.holders()
     )
     for name in names:
         for entry in overdue_ends(transaction, law, (name,), now, SETTLE):
@@ -72,10 +74,44 @@ def everybody(snapshot: Snapshot) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.principal for one in everything))
 
 
-def holders(snapshot: Snapshot) -> Iterator[str]:
-    """Everybody with an open lease, in the order of their oldest; some may come more than once."""
-    last = None
-    for lease in snapshot.open_leases():
-        if lease.principal != last:
-            last = lease.principal
-            yield last
+def settle_everybody(transaction: Transaction, law: Law, now: Moment) -> None:
+    """End whatever is over, whoever's it is, before the law changes under it (law 4)."""
+    while due := transaction.due(now, PAGE):
+        before = transaction.head().tree.size
+        names = dict.fromkeys(one.principal for one in due)
+        for entry in overdue_ends(transaction, law, names, now, SETTLE):
+            transaction.append(entry, now)
+        if transaction.head().tree.size == before:
+            return  # rows that can't be read: nobody holds them, and audit names them
+
+
+def amend_leases(
+    transaction: Transaction, old: Law, new: Law, amendment: Entry, now: Moment
+) -> int:
+    """Do to every open lease what the amendment just written does to it; how many receipts."""
+    began = transaction.head().tree.size
+    for name in transaction.holders():
+        stack = transaction.stack(name, new.constitution.baseline)
+        for effect in _effects(transaction, old, new, name, now):
+            if effect.is_change:
+                below = stack.below(effect.lease)
+                entry = effect_entry(effect, amendment, began - 1, below, now)
+                transaction.append(entry, now)
+    return transaction.head().tree.size - began
+
+
+def foresee(snapshot: Snapshot, old: Law, new: Law, now: Moment) -> Iterator[Effect]:
+    """What an amendment would do to every live lease; reads only.
+
+    What is over by `now` is left out: it ends by its own deadline, before the law changes.
+    """
+    for name in snapshot.holders():
+        yield from _effects(snapshot, old, new, name, now)
+
+
+def _effects(snapshot: Snapshot, old: Law, new: Law, name: str, now: Moment) -> tuple[Effect, ...]:
+    law, document = new.constitution, new.document
+    timed = tuple(sorted({*document.cooldown, *document.holds}))
+    state = snapshot.state(name, Scope(law.baseline, new.people.family(name), timed))
+    live = replace(state.stack, leases=state.stack.standing(now))
+    return effects(old, new, replace(state, stack=live), now)

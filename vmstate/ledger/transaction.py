@@ -18,7 +18,6 @@ from vmstate.decisions.decision import Entry, Grounds
 from vmstate.errors import InputError, TamperError
 from vmstate.keys import PrivateKey, PublicKey
 from vmstate.leases.lease import Lease
-from vmstate.leases.lock import Lock
 from vmstate.leases.watermark import Watermark
 from vmstate.ledger.asked import Connection
 from vmstate.ledger.checkpoint import Checkpoint, sign_checkpoint
@@ -117,6 +116,8 @@ class Transaction(Snapshot):
         if self._targets:
             moved = entry.opens or entry.renews
             self.outbox().post(self._targets, receipt, now, moved=moved, ended=entry.ends)
+        if entry.law is not None:
+            self._put_in_force(entry.law)
         self._tree = self._tree.append(receipt.leaf)
         self._watermark = (entry.watermark or self._watermark).after_receipt(now)
         self._appended = True
@@ -124,11 +125,15 @@ class Transaction(Snapshot):
 
     def put_in_force(self, constitution: Constitution, entry: Entry, now: Moment) -> Receipt:
         """Append `entry` under a new law, which rules from this receipt on."""
+        self._put_in_force(constitution)
+        return self.append(entry, now)
+
+    def _put_in_force(self, constitution: Constitution) -> None:
+        """Let `constitution` rule what is appended from here on."""
         self._constitution = constitution.digest
         law = (self._tree.size, constitution.digest, constitution.canonical, constitution.toml)
         self._execute("INSERT INTO constitution VALUES (?, ?, ?, ?)", law)
         self.address(constitution.document.notify)
-        return self.append(entry, now)
 
     def seal(self) -> None:
         """Rewrite the head and sign it; nothing to do if nothing was appended."""
@@ -148,7 +153,7 @@ class Transaction(Snapshot):
         if entry.budget is not None:
             self._budget(entry.budget)
         if entry.lock is not None:
-            self._lock(entry.lock)
+            self.locks.write(entry.lock)
         if entry.asks is not None:
             self.requests.write(entry.asks, seq)
         if entry.drill is not None and entry.drill.until is not None:
@@ -211,16 +216,6 @@ class Transaction(Snapshot):
         self._execute(
             "INSERT INTO budget VALUES (?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET spent = excluded.spent",
-            row,
-        )
-
-    def _lock(self, lock: Lock) -> None:
-        until = (None, None, None) if lock.until is None else _moment_row(lock.until)
-        told = (lock.seq, lock.scope, lock.name, lock.by, lock.reason)
-        row = (*told, *_moment_row(lock.locked), *until, lock.state)
-        self._execute(
-            f"INSERT INTO lock VALUES (?{', ?' * (len(row) - 1)}) "
-            "ON CONFLICT (seq) DO UPDATE SET state = excluded.state",
             row,
         )
 
