@@ -195,14 +195,15 @@ class Door(Governing, Elevates):
         """Ask for a later deadline on the topmost lease; its rule decides again."""
         return self.submit(make_command(Renew, {"principal": principal, "lease": lease, **fields}))
 
-    def open_request(self, request: Request) -> Receipt:
+    def open_request(self, request: Request, **fields: Any) -> Receipt:
         """Ask for what `request` says; if nothing but signatures is missing, leave it open.
 
         The receipt is of type `request` if it was left open, and the grant itself if nothing was
-        missing. Anything else that is missing denies it.
+        missing. Anything else that is missing denies it. `fields` may be an `idempotency_key`,
+        here and where they are taken below.
         """
         asked = {"principal": request.principal, "reason": request.reason, "request": request}
-        return self.submit(make_command(OpenRequest, asked))
+        return self.submit(make_command(OpenRequest, {**asked, **fields}))
 
     def hand_in(self, request: str, statement: Signed, *, reason: str = "") -> Receipt:
         """Hand in a signed approval or attestation for an open request, whoever carries it."""
@@ -224,7 +225,7 @@ class Door(Governing, Elevates):
         The approval is good for as long as the request can still be used, or for `good_for`.
         """
         shown = self.request(request)
-        until = self._good_until(shown) if good_for is None else self.now() + good_for
+        until = self.good_until(shown) if good_for is None else self.now() + good_for
         signed = approve(shown.request, by, key, expires_at=until, nonce=nonce)
         return self.hand_in(shown.id, signed, reason=reason)
 
@@ -242,27 +243,31 @@ class Door(Governing, Elevates):
         request: str,
         *,
         key: Signer | None = None,
-        reason: str = "",
         nonce: str | None = None,
+        **fields: Any,
     ) -> Receipt:
-        """End an open request as `actor`, who might have approved it, and proves to be that."""
-        asked = {"principal": actor, "request": request, "reason": reason}
-        return self.submit(self.ordered(make_command(DenyRequest, asked), key, nonce=nonce))
+        """End an open request as `actor`, who might have approved it, and proves to be that.
 
-    def withdraw(self, principal: str, request: str, *, reason: str = "") -> Receipt:
+        `fields` may be a `reason`, and so they may for `withdraw`.
+        """
+        command = make_command(DenyRequest, {"principal": actor, "request": request, **fields})
+        return self.submit(self.ordered(command, key, nonce=nonce))
+
+    def withdraw(self, principal: str, request: str, **fields: Any) -> Receipt:
         """End an open request of one's own."""
-        asked = {"principal": principal, "request": request, "reason": reason}
+        asked = {"principal": principal, "request": request, **fields}
         return self.submit(make_command(Withdraw, asked))
 
-    def activate(self, principal: str, request: str, *, renew_parent: bool = False) -> Receipt:
+    def activate(self, principal: str, request: str, **fields: Any) -> Receipt:
         """Climb by an open request of one's own; its time counts from here.
 
-        The rule is asked again, so that whatever changed since counts.
+        The rule is asked again, so that whatever changed since counts. `fields` may say
+        `renew_parent`.
         """
-        asked = {"principal": principal, "request": request, "renew_parent": renew_parent}
+        asked = {"principal": principal, "request": request, **fields}
         return self.submit(make_command(Activate, asked))
 
-    def _good_until(self, shown: Pending) -> datetime:
+    def good_until(self, shown: Pending) -> datetime:
         """The last that a signature for this request can be of use."""
         table = self.constitution.document.requests
         usable_for = timedelta() if table is None else table.usable_for

@@ -42,6 +42,7 @@ WRITING = {
     "serve",
     "lock",
     "unlock",
+    "request",
     "hook",
 }
 

@@ -30,6 +30,7 @@ from vmstate.interfaces.cli.output import (
     emit,
     say,
     say_denial,
+    spell_grant,
     spell_left,
     spell_time,
     table,
@@ -140,14 +141,24 @@ def _lease_body(lease: "Lease", standing: "Standing") -> dict[str, Json]:
     help="What calls for it.  [default: operator_request]",
 )
 @click.option("--renew-parent", is_flag=True, help="Renew the lease below in the same breath.")
+@click.option("--wait", is_flag=True, help="Leave it open if only signatures are missing.")
+@click.option("--follow", is_flag=True, help="The same, and climb as soon as none is.")
 @backing_options
 @once_option
 @click.pass_obj
-def escalate(settings: Settings, /, profile: str, **given: Any) -> None:
-    """Ask for PROFILE. A prepared request (--request) brings its own trigger, reason and facts."""
+def escalate(
+    settings: Settings, /, profile: str, *, wait: bool, follow: bool, **given: Any
+) -> None:
+    """Ask for PROFILE. A prepared request (--request) brings its own trigger, reason and facts.
+
+    With --wait it is left open if only approvals or attestations are missing, and exits 4.
+    """
     authority = settings.authority()
+    if wait or follow:
+        _leave_open(settings, authority, _asked(authority, profile, given), follow=follow)
+        return
     receipt = authority.submit(_asked(authority, profile, given))
-    answer(receipt, settings, _granted(receipt))
+    answer(receipt, settings, spell_grant(receipt))
 
 
 @click.command(cls=Command)
@@ -231,7 +242,7 @@ def renew(settings: Settings, /, lease: str, **given: Any) -> None:
         given["who"] = _holder(authority, lease)
     fields = {**_backing(authority, given), "lease": lease}
     receipt = authority.submit(make_command(Renew, fields))
-    answer(receipt, settings, _granted(receipt))
+    answer(receipt, settings, spell_grant(receipt))
 
 
 @click.command(cls=Command)
@@ -313,6 +324,26 @@ def may(settings: Settings, who: str, what: str) -> None:
     raise SystemExit(OK if allowed else DENIED)
 
 
+def _leave_open(settings: Settings, door: "Door", asked: Any, *, follow: bool) -> None:
+    from vmstate.interfaces.cli.requests import leave_open
+
+    if asked.renew_parent:
+        raise click.UsageError(
+            "--renew-parent goes with vmstate request activate: leave it out here."
+        )
+    prepared = asked.request or door.prepare(
+        asked.principal,
+        asked.to,
+        trigger=asked.trigger,
+        reason=asked.reason,
+        facts=asked.facts,
+        ttl=asked.ttl,
+    )
+    statements = (*asked.approvals, *asked.attestations)
+    once = asked.idempotency_key
+    leave_open(settings, door, prepared, statements, follow=follow, once=once)
+
+
 def _asked(door: "Door", profile: str, given: dict[str, Any]) -> Any:
     from vmstate.decisions.command import Escalate, make_command
 
@@ -345,18 +376,6 @@ def _backing(door: "Door", given: dict[str, Any]) -> dict[str, Any]:
         "approvals": read_statements(given["approvals"]),
         "attestations": read_statements(given["attestations"]),
     }
-
-
-def _granted(receipt: "Receipt") -> str:
-    if receipt.expires_at is None:
-        return ""
-    who = receipt.fields["who"]["principal"]
-    length = format_duration(receipt.expires_at - receipt.at)
-    clipped_by = receipt.fields["what"]["clipped_by"]
-    cut = f", cut by the {clipped_by}" if clipped_by else ""
-    limits = "".join(f"; {one}" for one in receipt.limits)
-    until = f"until {spell_time(receipt.expires_at)} ({length}{cut}){limits}"
-    return f"{receipt.lease}: {who} is {receipt.profile} {until}"
 
 
 def _ended(receipt: "Receipt") -> str:

@@ -41,7 +41,7 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "unlock": ("locks", "unlock", "Lift a lock; what it ended stays ended."),
     "may": ("authority", "may", "Answer whether somebody may do something now."),
     "why": ("authority", "why", "Say what a request would come to, and what is missing."),
-    "request": ("statements", "request", "Write a request down, so that others can sign it."),
+    "request": ("requests", "request", "Requests that wait for others' signatures."),
     "sign": ("statements", "sign", "Approve or attest a prepared request."),
     "keys": ("keys", "keys", "Make and show keys of people, and tokens of programs."),
     "receipts": ("receipts", "receipts", "List, show and follow what was decided."),

@@ -159,6 +159,16 @@ def complete_lock(context: click.Context, _: click.Parameter, incomplete: str) -
     return _complete(context, incomplete, _standing_locks)
 
 
+def complete_request(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Open requests whose ids begin so."""
+    return _complete(context, incomplete, _open_requests)
+
+
+def _open_requests(settings: Settings) -> list[str]:
+    with closing(settings.open()) as door:
+        return [one.id.removeprefix("sha256:") for one in door.requests()]
+
+
 def _standing_locks(settings: Settings) -> list[str]:
     from vmstate.authority import Authority
 

@@ -106,6 +106,19 @@ def answer(receipt: "Receipt", settings: Settings, granted: str) -> None:
         raise SystemExit(DENIED)
 
 
+def spell_grant(receipt: "Receipt") -> str:
+    """What a grant or renewal gave, and until when; nothing for a denial."""
+    if receipt.expires_at is None:
+        return ""
+    who = receipt.fields["who"]["principal"]
+    length = format_duration(receipt.expires_at - receipt.at)
+    clipped_by = receipt.fields["what"]["clipped_by"]
+    cut = f", cut by the {clipped_by}" if clipped_by else ""
+    limits = "".join(f"; {one}" for one in receipt.limits)
+    until = f"until {spell_time(receipt.expires_at)} ({length}{cut}){limits}"
+    return f"{receipt.lease}: {who} is {receipt.profile} {until}"
+
+
 def say_denial(unmet: "Sequence[Unmet]", rule: str) -> None:
     """What was missing, by which rule, and what would work instead."""
     mark = click.style("denied", fg="red", bold=True)

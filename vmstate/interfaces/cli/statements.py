@@ -39,7 +39,7 @@ SIGNED_FOR = "15m"
 
 @click.group(cls=Group)
 def request() -> None:
-    """Write a request down, so that others can sign it."""
+    """Write a request down, leave it open, sign it, and climb by it."""
 
 
 @request.command("new", cls=Command)
@@ -226,24 +226,36 @@ _VERBS = {"approval": "approves", "attestation": "attests the facts of"}
 
 
 def _say_request(prepared: "Request") -> None:
+    for line in request_lines(prepared):
+        say(line)
+
+
+def request_lines(prepared: "Request") -> list[str]:
+    """All that whoever signs a request signs, in words."""
     from vmstate.decisions.command import TOOL_CALL
 
+    lines = []
     if prepared.to is None and prepared.trigger == TOOL_CALL:
         called = f"{prepared.facts.get('kind')} {prepared.facts.get('name')}"
-        say(f"  {prepared.principal} uses {called} of {prepared.facts.get('server')}, once")
+        server = prepared.facts.get("server")
+        lines.append(f"  {prepared.principal} uses {called} of {server}, once")
     elif prepared.to is None:
-        say(f"  {prepared.principal} says that the clock is right, although it reads early")
+        lines.append(
+            f"  {prepared.principal} says that the clock is right, although it reads early"
+        )
     else:
-        say(f"  {prepared.principal} to {prepared.to} on {prepared.trigger}")
+        lines.append(f"  {prepared.principal} to {prepared.to} on {prepared.trigger}")
         ttl = prepared.ttl_us
         lasts = "as long as the rule allows" if ttl is None else format_duration(_from_us(ttl))
-        say(f"  for        {lasts}")
-    say(f"  reason     {prepared.reason or '(none)'}")
-    for name, value in sorted(prepared.facts.items()):
-        say(f"  fact       {name} = {value}")
-    say(f"  ledger     {prepared.origin}")
-    say(f"  law        {prepared.constitution}")
-    say(f"  request    {prepared.id}")
+        lines.append(f"  for        {lasts}")
+    lines.append(f"  reason     {prepared.reason or '(none)'}")
+    lines += [f"  fact       {name} = {value}" for name, value in sorted(prepared.facts.items())]
+    return [
+        *lines,
+        f"  ledger     {prepared.origin}",
+        f"  law        {prepared.constitution}",
+        f"  request    {prepared.id}",
+    ]
 
 
 def _from_us(us: int) -> timedelta:
@@ -256,6 +268,11 @@ def _owner(settings: Settings, key: "PublicKey", file: Path) -> str:
         keys = settings.law().people.keys
     except ConstitutionError as error:
         raise click.UsageError(f"Missing option '--as': {error.problems[0]}") from error
+    return owner_of(keys, key, file)
+
+
+def owner_of(keys: "Mapping[str, PublicKey]", key: "PublicKey", file: Path) -> str:
+    """Whose key this is, of `keys` by name."""
     for name, known in keys.items():
         if known == key and str(known) != str(key):
             raise InputError(

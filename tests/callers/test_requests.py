@@ -1,0 +1,63 @@
+"""Requests over the socket: who carries a signature does not matter, who asks does."""
+
+from datetime import timedelta
+
+from vmstate.signing import approve
+
+AGENT, ONE = "did:vm:agent:7", "did:vm:guardian:one"
+SOVEREIGN = "did:vm:sovereign:root"
+
+
+def opened(service, client):
+    asked = {"trigger": "operator_request", "reason": service.reason}
+    client.escalate(AGENT, "operator", **asked).raise_for_denial()
+    receipt = client.open_request(client.prepare(AGENT, "guardian", **asked))
+    assert receipt.type == "request", receipt.message
+    return receipt.fields["what"]["detail"]["request"]
+
+
+def test_an_agent_asks_a_phone_approves_and_the_agent_climbs(service):
+    agent = service.at("agent")
+    request = opened(service, agent)
+    assert agent.request(request[7:13]) == service.vm.request(request)
+    assert agent.requests() == service.vm.requests()
+    phone = service.at("root-phone")
+    approval = phone.approve(request, SOVEREIGN, service.key(SOVEREIGN))
+    assert approval.fields["who"] == {"actor": SOVEREIGN, "principal": AGENT, "proof": "key"}
+    granted = agent.activate(AGENT, request)
+    assert granted.fields["who"]["proof"] == "peer"
+    assert agent.may(AGENT, "guardian")
+    service.check_audit()
+
+
+def test_anybody_may_carry_a_signature_and_nobody_may_do_without_one(service):
+    agent = service.at("agent")
+    request = opened(service, agent)
+    stranger = service.at("stranger")
+    forged = agent.approve(request, ONE, service.key(AGENT))
+    assert [one.code for one in forged.unmet] == ["approval_signature"]
+    shown = agent.request(request).request
+    until = service.now + timedelta(minutes=15)
+    approval = approve(shown, ONE, service.key(ONE), expires_at=until)
+    assert stranger.hand_in(request, approval).fields["who"]["proof"] == "key"
+    assert agent.request(request).state == "complete"
+    service.check_audit()
+
+
+def test_an_account_denies_as_whom_the_law_takes_it_for_and_nobody_else(service):
+    agent = service.at("agent")
+    request = opened(service, agent)
+    refused = agent.deny(SOVEREIGN, request)
+    assert {one.code for one in refused.unmet} == {"not_caller", "not_proven"}
+    denied = service.at("root-phone").deny(SOVEREIGN, request)
+    assert denied.fields["who"] == {"actor": SOVEREIGN, "principal": AGENT, "proof": "peer"}
+    assert agent.request(request).state == "denied"
+    service.check_audit()
+
+
+def test_nobody_activates_or_withdraws_for_the_agent(service):
+    agent = service.at("agent")
+    request = opened(service, agent)
+    for ask in (service.at("ada").activate, service.at("ada").withdraw):
+        assert "not_caller" in {one.code for one in ask(AGENT, request).unmet}
+    assert agent.request(request).state == "pending"

@@ -1,0 +1,208 @@
+"""Requests that are left open, as those who ask and those who sign type and see them."""
+
+import json
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from vmstate.keys import PrivateKey
+from vmstate.signing import read_signed, read_statement
+
+VMSTATE = Path(sys.executable).with_name("vmstate")
+SECONDS = 30  # far beyond what it takes, so that only a failure waits so long
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+ASK = 'vmstate escalate guardian --as alice --reason "ticket 4711: restore"'
+CAROL = "--key carol.key"
+
+
+@pytest.fixture
+def asked(used):
+    """Alice, an operator, has left a request for GUARDIAN open; its id, cut to what is shown."""
+    done = used.run(f"{ASK} --wait")
+    assert done.code == 4
+    used.id = done.out.strip()
+    return used
+
+
+def shown(folder):
+    return json.loads(folder.ok(f"vmstate request show {folder.id} --json"))
+
+
+def test_what_is_left_open_says_its_id_what_is_missing_and_what_to_do_next(used):
+    done = used.run(f"{ASK} --wait")
+    assert done.code == 4
+    assert len(done.out.strip()) == 12
+    assert done.err.splitlines()[:3] == [
+        "alice waits for guardian until 2030-01-01 13:00:00Z:",
+        "  requires approval by 1 of approvers, has 0  [approval_missing]",
+        f"next: vmstate request approve {done.out.strip()} --key KEY, by whom it takes",
+    ]
+
+
+def test_request_approve_works_ends(asked):
+    assert asked.run("vmstate may alice database.write").code == 3
+    asked.at(NOON + timedelta(minutes=4))
+    approved = asked.run(f"vmstate request approve {asked.id} {CAROL}")
+    until = "2030-01-01 12:24:00Z"
+    assert approved.out == f"{asked.id} is complete: it may be activated until {until}\n"
+    assert approved.err.startswith("carol approves:\n  alice to guardian on operator_request\n")
+    assert asked.run("vmstate may alice database.write").code == 3
+    asked.at(NOON + timedelta(minutes=5))
+    granted = asked.ok(f"vmstate request activate {asked.id}")
+    # The lease it stands on ends ten minutes after noon.
+    lasts = "until 2030-01-01 12:10:00Z (5m, cut by the parent)"
+    assert granted == f"lease-5: alice is guardian {lasts}\n"
+    assert asked.ok("vmstate may alice database.write") == "yes\n"
+    asked.at(NOON + timedelta(minutes=10))
+    assert asked.run("vmstate may alice database.write").code == 3
+    assert ": intact" in asked.ok("vmstate audit")
+
+
+def test_all_that_is_signed_is_shown_with_what_the_lease_would_really_last(asked):
+    said = asked.ok(f"vmstate request show {asked.id}").splitlines()
+    assert said[:3] == [
+        "  alice to guardian on operator_request",
+        "  for        as long as the rule allows",
+        "  reason     ticket 4711: restore",
+    ]
+    assert said[-5:] == [
+        "  state      pending until 2030-01-01 13:00:00Z",
+        "  rule       guardian_on_request",
+        "  would last 10m if activated now, cut by the parent",
+        "  approved   by nobody yet; takes 1 of approvers",
+        "  missing    requires approval by 1 of approvers, has 0",
+    ]
+    body = shown(asked)
+    assert (body["state"], body["lasts_us"], body["clipped_by"]) == (
+        "pending",
+        600_000_000,
+        "parent",
+    )
+    assert body["body"]["reason"] == "ticket 4711: restore"
+
+
+def test_an_approval_may_be_signed_elsewhere(asked):
+    asked.ok(f"vmstate request show {asked.id} --statement --as carol -o statement")
+    statement = read_statement((asked.path / "statement").read_bytes())
+    assert statement.request == shown(asked)["request"]
+    assert statement.expires_at == "2030-01-01T13:20:00.000000Z"
+    key = PrivateKey.load(asked.path / "carol.key")
+    (asked.path / "raw").write_bytes(key.sign((asked.path / "statement").read_bytes()))
+    asked.ok("vmstate sign statement --signature raw -o approval.json")
+    assert read_signed((asked.path / "approval.json").read_bytes()).by == "carol"
+    done = asked.ok(f"vmstate request approve {asked.id} --approval approval.json")
+    assert done.startswith(f"{asked.id} is complete")
+
+
+def test_the_statement_needs_a_file_and_a_name(asked):
+    line = f"vmstate request show {asked.id} --statement"
+    for given, missing in (("--as carol", "-o"), ("-o statement", "--as")):
+        done = asked.run(f"{line} {given}")
+        assert done.code == 2
+        assert f"Missing option '{missing}'" in done.err
+
+
+def test_one_denial_ends_it(asked):
+    denied = asked.ok(f'vmstate request deny {asked.id} {CAROL} --reason "not today"')
+    assert denied == f"{asked.id} is denied\n"
+    refused = asked.run(f"vmstate request activate {asked.id}")
+    assert refused.code == 3
+    assert "the request is denied, needs an open one  [request_over]" in refused.err
+    assert asked.ok("vmstate request list") == ""
+    assert "\tdenied\t" in asked.ok("vmstate request list --all")
+
+
+def test_a_denial_by_a_name_alone_is_refused(asked):
+    done = asked.run(f"vmstate request deny {asked.id} --as carol")
+    assert done.code == 3
+    assert "[not_proven]" in done.err
+
+
+def test_the_requester_withdraws(asked):
+    assert asked.ok(f"vmstate request withdraw {asked.id}") == f"{asked.id} is withdrawn\n"
+    assert shown(asked)["state"] == "withdrawn"
+    assert asked.ok(f"vmstate request show {asked.id}").splitlines()[-2] == (
+        "  state      withdrawn since 2030-01-01 12:00:00Z"
+    )
+
+
+def test_a_file_is_opened_and_listed_by_whom(used):
+    used.ok('vmstate request new guardian --as alice --reason "ticket 4711: look" -o r.json')
+    assert used.run("vmstate request open r.json").code == 4
+    listed = used.ok("vmstate request list --of alice").rstrip("\n").split("\t")
+    assert listed[1:4] == ["alice", "guardian", "pending"]
+    assert used.ok("vmstate request list --of bob") == ""
+    again = used.run("vmstate request open r.json")
+    assert again.code == 3
+    assert "[request_open]" in again.err
+
+
+def test_what_lacks_nothing_is_granted_and_what_lacks_more_is_denied(used):
+    granted = used.run('vmstate escalate operator --as bob --reason "ticket 4712: look" --wait')
+    assert granted.code == 0
+    assert granted.out.startswith("lease-3: bob is operator until")
+    denied = used.run("vmstate escalate guardian --as alice --reason x --wait")
+    assert denied.code == 3
+    assert "[reason_short]" in denied.err
+
+
+def test_json_says_all_of_it(used):
+    done = used.run(f"{ASK} --wait --json")
+    assert done.code == 4
+    said = json.loads(done.out)
+    assert (said["ok"], said["receipt"]["type"]) == (True, "request")
+    assert said["request"]["missing"][0]["code"] == "approval_missing"
+    used.id = said["request"]["request"]
+    taken = json.loads(used.ok(f"vmstate request approve {used.id} {CAROL} --json"))
+    assert taken["receipt"]["what"]["detail"]["state"] == "complete"
+    (listed,) = json.loads(used.ok("vmstate request list --json"))["requests"]
+    assert listed["stages"] == [{"count": 1, "of": ["approvers"], "approved": ["carol"]}]
+
+
+def test_an_approval_in_hand_is_handed_in_at_once(used):
+    used.ok('vmstate request new guardian --as alice --reason "ticket 4711: look" -o r.json')
+    used.ok("vmstate sign r.json --key carol.key -o approval.json")
+    done = used.run("vmstate escalate guardian --request r.json --approval approval.json --wait")
+    used.id = done.out.strip()
+    assert shown(used)["state"] == "complete"
+
+
+def test_unknown_and_short_ids_are_told_apart(asked):
+    assert asked.run("vmstate request show abc").code == 2
+    done = asked.run("vmstate request show 000000000000")
+    assert done.code == 5
+    assert "there is no request sha256:000000000000: see vmstate request list" in done.err
+
+
+def test_a_parent_is_renewed_where_the_climb_is(used):
+    done = used.run(f"{ASK} --wait --renew-parent")
+    assert done.code == 2
+    assert "--renew-parent goes with vmstate request activate: leave it out here." in done.err
+
+
+def test_a_request_that_is_followed_is_activated_as_soon_as_it_is_complete(live):
+    words = [VMSTATE, *shlex.split(f"{ASK} --follow".removeprefix("vmstate "))]
+    waiting = subprocess.Popen(words, cwd=live.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert waiting.stderr is not None
+    assert waiting.stderr.readline().startswith(b"alice waits for guardian until ")
+    listed = live.ok("vmstate request list").split("\t")[0]
+    live.ok(f"vmstate request approve {listed} {CAROL}")
+    out, _ = waiting.communicate(timeout=SECONDS)
+    assert waiting.returncode == 0
+    assert b": alice is guardian until " in out
+
+
+def test_a_request_that_is_followed_and_denied_says_how_it_ended(live):
+    words = [VMSTATE, *shlex.split(f"{ASK} --follow".removeprefix("vmstate "))]
+    waiting = subprocess.Popen(words, cwd=live.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert waiting.stderr is not None
+    waiting.stderr.readline()
+    listed = live.ok("vmstate request list").split("\t")[0]
+    live.ok(f"vmstate request deny {listed} {CAROL}")
+    _, err = waiting.communicate(timeout=SECONDS)
+    assert waiting.returncode == 3
+    assert b"the request is denied, needs an open one" in err

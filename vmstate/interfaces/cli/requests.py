@@ -1,0 +1,372 @@
+"""`request …`: requests that were left open, for those who ask and those who sign."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmstate.canonical import Json, check_name, format_at, format_duration, parse_duration
+from vmstate.interfaces.cli.options import (
+    complete_request,
+    once_option,
+    passphrase_option,
+    read_prepared,
+    read_signer,
+    read_statements,
+    write_file,
+)
+from vmstate.interfaces.cli.output import (
+    answer,
+    emit,
+    receipt_body,
+    say,
+    spell_grant,
+    spell_time,
+    table,
+)
+from vmstate.interfaces.cli.settings import (
+    BLOCKED,
+    Command,
+    Settings,
+    asker,
+    principal_option,
+    required,
+)
+from vmstate.interfaces.cli.statements import owner_of, request, request_lines
+
+if TYPE_CHECKING:
+    from vmstate.decisions.showing import Pending
+    from vmstate.door import Door
+    from vmstate.ledger.receipt import Receipt
+    from vmstate.signing import Approval, Attestation, Request, Signed
+
+LOOK_AGAIN = timedelta(seconds=1)  # time by itself may end a request that is followed
+DIGITS = 12  # of an id, where people read it
+
+
+# ---- asking -----------------------------------------------------------------------------------
+
+
+@request.command("open", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--follow", is_flag=True, help="Wait, and climb as soon as nothing is missing.")
+@once_option
+@click.pass_obj
+def open_(settings: Settings, file: Path, once: str | None, *, follow: bool) -> None:
+    """Ask for what FILE says, and leave it open if only signatures are missing.
+
+    Exits 0 if it was granted, 4 if it was left open, 3 if it was denied.
+    """
+    prepared = read_prepared(file)
+    leave_open(settings, settings.authority(), prepared, (), follow=follow, once=once)
+
+
+def leave_open(
+    settings: Settings,
+    door: "Door",
+    prepared: "Request",
+    statements: "Sequence[Signed]",
+    *,
+    follow: bool,
+    once: str | None,
+) -> None:
+    """Open `prepared`, hand in `statements`, and say what is still missing; see `open_`."""
+    receipt = door.open_request(prepared, idempotency_key=once)
+    if receipt.type != "request":
+        answer(receipt, settings, spell_grant(receipt))
+        return
+    for signed in statements:
+        door.hand_in(prepared.id, signed).raise_for_denial()
+    if follow:
+        _say_pending(door.request(prepared.id))
+        answer(receipt := _follow(door, prepared), settings, spell_grant(receipt))
+        return
+    shown = door.request(prepared.id)
+    if settings.json:
+        emit({**receipt_body(receipt), "request": pending_body(shown)})
+    else:
+        click.echo(_short(shown))
+        _say_pending(shown)
+        say(f"  receipt {receipt.seq}  {receipt.id}")
+    raise SystemExit(BLOCKED)
+
+
+def _follow(door: "Door", prepared: "Request") -> "Receipt":
+    """Wait until the request is complete, or over, and activate it."""
+    seen = door.version()
+    while door.request(prepared.id).state == "pending":
+        seen = door.wait(seen, LOOK_AGAIN)
+    # One that is over meanwhile is denied, and its receipt says how it ended.
+    return door.activate(prepared.principal, prepared.id)
+
+
+@request.command(cls=Command)
+@click.argument("id_", metavar="ID", shell_complete=complete_request)
+@principal_option("Whose request it is; by default its principal's.  [env: VMSTATE_PRINCIPAL]")
+@click.option("--renew-parent", is_flag=True, help="Renew the lease below in the same breath.")
+@once_option
+@click.pass_obj
+def activate(
+    settings: Settings, id_: str, who: str | None, once: str | None, *, renew_parent: bool
+) -> None:
+    """Climb by a request that is complete; the lease's time counts from now."""
+    door = settings.authority()
+    shown = door.request(id_)
+    holder = _holder(door, shown, who)
+    receipt = door.activate(holder, shown.id, renew_parent=renew_parent, idempotency_key=once)
+    answer(receipt, settings, spell_grant(receipt))
+
+
+@request.command(cls=Command)
+@click.argument("id_", metavar="ID", shell_complete=complete_request)
+@principal_option("Whose request it is; by default its principal's.  [env: VMSTATE_PRINCIPAL]")
+@click.option("--reason", default="", help="Why; goes into the receipt.")
+@once_option
+@click.pass_obj
+def withdraw(settings: Settings, id_: str, who: str | None, reason: str, once: str | None) -> None:
+    """End a request of one's own."""
+    door = settings.authority()
+    shown = door.request(id_)
+    holder = _holder(door, shown, who)
+    receipt = door.withdraw(holder, shown.id, reason=reason, idempotency_key=once)
+    answer(receipt, settings, f"{_short(shown)} is withdrawn")
+
+
+def _holder(door: "Door", shown: "Pending", who: str | None) -> str:
+    """Who asks: the host vouches for whoever can open the ledger, a socket for its caller."""
+    return asker(door, who) if who is not None or door.names else shown.request.principal
+
+
+# ---- looking ----------------------------------------------------------------------------------
+
+
+@request.command("list", cls=Command)
+@click.option("--of", "principal", metavar="NAME", help="Those of NAME alone.")
+@click.option("--all", "everything", is_flag=True, help="Those that are over as well.")
+@click.pass_obj
+def list_requests(settings: Settings, principal: str | None, *, everything: bool) -> None:
+    """List the requests that are open."""
+    found = settings.authority().requests(principal, open_only=not everything)
+    if settings.json:
+        bodies: list[Json] = [pending_body(one) for one in found]
+        emit({"ok": True, "requests": bodies})
+        return
+    rows = [
+        (
+            _short(one),
+            one.request.principal,
+            one.request.to or "",
+            one.state,
+            spell_time(one.usable_until or one.waits_until),
+            "; ".join(unmet.message for unmet in one.missing),
+        )
+        for one in found
+    ]
+    table(("REQUEST", "WHO", "PROFILE", "STATE", "UNTIL", "MISSING"), rows)
+
+
+@request.command(cls=Command)
+@click.argument("id_", metavar="ID", shell_complete=complete_request)
+@click.option("--statement", is_flag=True, help="Write the bytes that --as would sign, to -o.")
+@click.option("--attest", is_flag=True, help="Those of an attestation, not of an approval.")
+@click.option("--as", "who", metavar="NAME", help="Who would sign.")
+@click.option("--for", "for_", help="How long it would be good; by default as long as of use.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write.")
+@click.pass_obj
+def show(settings: Settings, /, id_: str, output: Path | None, **given: Any) -> None:
+    """Show all of a request: what its approvers sign, what is missing, how long it would last."""
+    door = settings.authority()
+    shown = door.request(id_)
+    if settings.json:
+        emit({"ok": True, **pending_body(shown)})
+    else:
+        for line in (*request_lines(shown.request), *_state_lines(shown)):
+            click.echo(line)
+    if not given["statement"]:
+        return
+    if output is None:
+        raise click.UsageError("Missing option '-o'.")
+    by = check_name(required(given["who"], "--as"))
+    write_file(output, _statement(door, shown, by, given).bytes())
+    say(f"next: sign {output} as it is,")
+    say(f"  openssl pkeyutl -sign -rawin -inkey KEY -in {output} -out SIGNATURE")
+    say(f"  or ssh-keygen -Y sign -n vmstate -f KEY {output}")
+    say(f"then: vmstate sign {output} --signature SIGNATURE -o FILE")
+    verb, option = ("attest", "attestation") if given["attest"] else ("approve", "approval")
+    say(f"and: vmstate request {verb} {_short(shown)} --{option} FILE")
+
+
+def _statement(
+    door: "Door", shown: "Pending", by: str, given: dict[str, Any]
+) -> "Approval | Attestation":
+    from vmstate.signing import approval, attestation
+
+    if given["attest"]:
+        return attestation(shown.request, by, at=door.now())
+    for_ = given["for_"]
+    until = door.good_until(shown) if for_ is None else door.now() + parse_duration(for_)
+    return approval(shown.request, by, expires_at=until)
+
+
+# ---- signing ----------------------------------------------------------------------------------
+
+
+@request.command(cls=Command)
+@click.argument("id_", metavar="ID", shell_complete=complete_request)
+@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Your key file.")
+@passphrase_option
+@click.option("--as", "who", metavar="NAME", help="Who signs; by default whose key it is.")
+@click.option("--for", "for_", help="How long it is good; by default as long as it is of use.")
+@click.option(
+    "--approval", "file", type=click.Path(path_type=Path), help="What was signed elsewhere."
+)
+@click.option("--reason", default="", help="Goes into the receipt, beside the signature.")
+@click.pass_obj
+def approve(settings: Settings, /, id_: str, **given: Any) -> None:
+    """Approve a request with your key, or hand in what was signed elsewhere.
+
+    What is signed is shown on standard error: read it.
+    """
+    door = settings.authority()
+    shown = door.request(id_)
+    if given["file"] is not None:
+        (signed,) = read_statements((given["file"],))
+        receipt = door.hand_in(shown.id, signed, reason=given["reason"])
+    else:
+        key, by = _signer(door, given)
+        _say_signed(shown, f"{by} approves:")
+        for_ = None if given["for_"] is None else parse_duration(given["for_"])
+        receipt = door.approve(shown.id, by, key, good_for=for_, reason=given["reason"])
+    _say_taken(settings, door, receipt, shown)
+
+
+@request.command(cls=Command)
+@click.argument("id_", metavar="ID", shell_complete=complete_request)
+@click.option("--key", "key_file", type=click.Path(path_type=Path), help="The sensor's key file.")
+@passphrase_option
+@click.option("--as", "who", metavar="NAME", help="Who attests; by default whose key it is.")
+@click.option(
+    "--attestation", "file", type=click.Path(path_type=Path), help="What was signed elsewhere."
+)
+@click.option("--reason", default="", help="Goes into the receipt, beside the signature.")
+@click.pass_obj
+def attest(settings: Settings, /, id_: str, **given: Any) -> None:
+    """Attest a request's facts as seen now, or hand in what was signed elsewhere."""
+    door = settings.authority()
+    shown = door.request(id_)
+    if given["file"] is not None:
+        (signed,) = read_statements((given["file"],))
+        receipt = door.hand_in(shown.id, signed, reason=given["reason"])
+    else:
+        key, by = _signer(door, given)
+        _say_signed(shown, f"{by} attests the facts of:")
+        receipt = door.attest(shown.id, by, key, reason=given["reason"])
+    _say_taken(settings, door, receipt, shown)
+
+
+@request.command(cls=Command)
+@click.argument("id_", metavar="ID", shell_complete=complete_request)
+@principal_option("Who denies it; by default whose key it is.  [env: VMSTATE_PRINCIPAL]")
+@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Your key file.")
+@passphrase_option
+@click.option("--reason", default="", help="Why; goes into the receipt.")
+@once_option
+@click.pass_obj
+def deny(settings: Settings, /, id_: str, once: str | None, **given: Any) -> None:
+    """End a request, as anybody who might have approved it; one denial is enough."""
+    door = settings.authority()
+    shown = door.request(id_)
+    key, by = (None, None) if given["key_file"] is None else _signer(door, given)
+    actor = by or asker(door, given["who"])
+    reason = given["reason"]
+    receipt = door.deny(actor, shown.id, key=key, reason=reason, idempotency_key=once)
+    answer(receipt, settings, f"{_short(shown)} is denied")
+
+
+def _signer(door: "Door", given: dict[str, Any]) -> tuple[Any, str]:
+    """The key, and who signs with it."""
+    key_file = given["key_file"]
+    if key_file is None:
+        raise click.UsageError("Missing option '--key'.")
+    key = read_signer(key_file, given["passphrase_file"])
+    who = given["who"]
+    by = check_name(who) if who else owner_of(door.constitution.people.keys, key.public, key_file)
+    return key, by
+
+
+def _say_signed(shown: "Pending", heading: str) -> None:
+    say(heading)
+    for line in (*request_lines(shown.request), *_state_lines(shown)):
+        say(line)
+
+
+def _say_taken(settings: Settings, door: "Door", receipt: "Receipt", shown: "Pending") -> None:
+    """What a statement that was taken leaves missing; exits 3 if it was not taken."""
+    said = ""
+    if receipt.granted:
+        now = door.request(shown.id)
+        until = spell_time(now.usable_until or now.waits_until)
+        what = "may be activated" if now.state == "complete" else "waits for more"
+        said = f"{_short(now)} is {now.state}: it {what} until {until}"
+    answer(receipt, settings, said)
+
+
+# ---- words ------------------------------------------------------------------------------------
+
+
+def _short(shown: "Pending") -> str:
+    return shown.id.removeprefix("sha256:")[:DIGITS]
+
+
+def _say_pending(shown: "Pending") -> None:
+    principal, to = shown.request.principal, shown.request.to
+    say(f"{principal} waits for {to} until {spell_time(shown.waits_until)}:")
+    for unmet in shown.missing:
+        say(f"  {unmet.message}  [{unmet.code}]")
+    say(f"next: vmstate request approve {_short(shown)} --key KEY, by whom it takes")
+
+
+def _state_lines(shown: "Pending") -> list[str]:
+    """Where a request stands, as those who sign it have to know."""
+    at = shown.ended_at or shown.usable_until or shown.waits_until
+    since = "since" if shown.ended_at is not None else "until"
+    lines = [f"  state      {shown.state} {since} {spell_time(at)}", f"  rule       {shown.rule}"]
+    if not shown.is_open:
+        return lines
+    if shown.lasts is not None:
+        cut = f", cut by the {shown.clipped_by}" if shown.clipped_by else ""
+        lines.append(f"  would last {format_duration(shown.lasts)} if activated now{cut}")
+    for stage in shown.stages:
+        names = ", ".join(stage.approved) or "nobody yet"
+        lines.append(f"  approved   by {names}; takes {stage.count} of {', '.join(stage.of)}")
+    if shown.attested_by:
+        lines.append(f"  attested   by {', '.join(shown.attested_by)}")
+    return [*lines, *(f"  missing    {one.message}" for one in shown.missing)]
+
+
+def pending_body(shown: "Pending") -> dict[str, Json]:
+    """An open request as JSON."""
+    stages: list[Json] = [
+        {"count": one.count, "of": list(one.of), "approved": list(one.approved)}
+        for one in shown.stages
+    ]
+    missing: list[Json] = [{**one.body(), "message": one.message} for one in shown.missing]
+    usable, ended = shown.usable_until, shown.ended_at
+    return {
+        "request": shown.id,
+        "receipt": shown.receipt,
+        "body": shown.request.body(),
+        "rule": shown.rule,
+        "state": shown.state,
+        "opened_at": format_at(shown.opened_at),
+        "waits_until": format_at(shown.waits_until),
+        "usable_until": None if usable is None else format_at(usable),
+        "ended_at": None if ended is None else format_at(ended),
+        "stages": stages,
+        "attested_by": list(shown.attested_by),
+        "missing": missing,
+        "lasts_us": None if shown.lasts is None else shown.lasts // timedelta(microseconds=1),
+        "clipped_by": shown.clipped_by,
+    }
