@@ -42,6 +42,7 @@ from vmstate.ledger.snapshot import Due, Scope, Snapshot
 from vmstate.ledger.store import BUSY_MS, Ledger
 from vmstate.ledger.sweep import (
     amend_leases,
+    amend_requests,
     end_covered,
     everybody,
     foresee,
@@ -454,7 +455,9 @@ class Authority(Door):
             return end_covered(transaction, law, answer, now)
         if answer.law is not None:
             new = InForce.of(answer.law, self.ledger).decider.law
-            return amend_leases(transaction, law, new, answer, now)
+            amendment = transaction.head().tree.size - 1
+            leases = amend_leases(transaction, law, new, answer, now)
+            return leases + amend_requests(transaction, new, amendment, now)
         return 0
 
     def _announce_swept(self, after: int, count: int) -> None:

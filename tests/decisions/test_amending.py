@@ -447,6 +447,75 @@ def test_listeners_hear_of_everything_that_an_amendment_does(world):
     assert heard == ["constitution_amended", "lease_clamped"]
 
 
+# ---- open requests ----------------------------------------------------------------------------
+
+
+def requests(world, since):
+    """What was put on record of requests since a receipt: state, id, and which it opens again."""
+    found = [one for one in world.receipts()[since.seq + 1 :] if one.type == "request"]
+    details = [one.fields["what"]["detail"] for one in found]
+    return [(one["state"], one["request"], one.get("reopens")) for one in details]
+
+
+def test_an_open_request_is_asked_anew_under_the_new_law_and_waits_no_longer(world, tmp_path):
+    world.operator()
+    request = world.request()
+    opened = world.vm.open_request(request)
+    world.wait(minutes=40)
+    world.vm.approve(request.id, world.one, key=world.key(world.one))
+    amended = amend(world, ('version  = "1.0.0"', 'version  = "1.1.0"'))
+    (old, new) = requests(world, amended)
+    assert old == ("amended", request.id, None)
+    assert (new[0], new[2]) == ("pending", request.id)
+    assert new[1] != request.id
+    waiting = world.vm.request(new[1])
+    assert waiting.waits_until == opened.at + HOUR
+    assert world.vm.requests() == (waiting,)
+    assert world.denied(world.vm.activate(world.ada, request.id), "request_over")
+    assert not world.vm.activate(world.ada, new[1]).granted
+    world.vm.approve(new[1], world.one, key=world.key(world.one))
+    assert world.vm.activate(world.ada, new[1]).granted
+    assert is_whole(world, tmp_path)
+
+
+def test_an_open_request_is_not_asked_anew_where_the_new_law_refuses_or_grants_it(world, tmp_path):
+    world.operator()
+    world.operator(world.bob)
+    request, other = world.request(), world.request(world.bob)
+    world.vm.open_request(request)
+    world.vm.open_request(other)
+    needs = 'needs.approval  = { count = 1, of = ["guardians", "sovereigns"] }\n'
+    amended = amend(world, (needs, ""))
+    assert requests(world, amended) == [
+        ("amended", request.id, None),
+        ("amended", other.id, None),
+    ]
+    assert world.profile() == "operator"
+    assert is_whole(world, tmp_path)
+
+
+def test_a_request_that_waits_longer_than_the_new_law_lets_it_is_cut_to_that(world, tmp_path):
+    world.operator()
+    world.vm.open_request(world.request())
+    world.wait(minutes=2)
+    amended = amend(world, ('waits        = "1h"', 'waits        = "5m"'))
+    (waiting,) = world.vm.requests()
+    assert waiting.waits_until == amended.at + 5 * MINUTE
+    assert is_whole(world, tmp_path)
+
+
+def test_a_request_that_was_over_by_then_is_not_opened_again(world, tmp_path):
+    world.operator()
+    request = world.request()
+    world.vm.open_request(request)
+    world.vm.approve(request.id, world.one, key=world.key(world.one))
+    world.wait(minutes=16)
+    amended = amend(world, ('version  = "1.0.0"', 'version  = "1.1.0"'))
+    assert requests(world, amended) == []
+    assert world.vm.requests() == ()
+    assert is_whole(world, tmp_path)
+
+
 # ---- foreseen -------------------------------------------------------------------------------
 
 

@@ -36,6 +36,7 @@ from vmstate.decisions.evidence import Heard, hear_approvals, hear_facts
 from vmstate.decisions.law import Law, proof_faults, standing_faults
 from vmstate.decisions.pending import (
     ACTIVATED,
+    AMENDED,
     COMPLETE,
     DENIED,
     WITHDRAWN,
@@ -316,7 +317,7 @@ def activate(law: Law, state: State, command: Activate, now: Moment) -> tuple[En
     return (*before, replace(answer, asks=asked.over(ACTIVATED, now)))
 
 
-def lapse(one: Lapse, now: Moment, via: str) -> Entry:
+def lapse(one: Lapse, now: Moment, via: str | None) -> Entry:
     """The end of a request that nobody asked for; `via` is who came to write it."""
     asked = one.asked
     entry = _about(asked, "request", Grounds("requests"), one.detail())
@@ -342,6 +343,36 @@ def locked_request(asked: Asked, locking: Entry, now: Moment) -> Entry:
         why=locking.why,
         spends=(asked.id,),
         asks=asked.over(LOCKED, now),
+    )
+
+
+def amended_request(asked: Asked, now: Moment) -> Entry:
+    """The end of a request by an amendment: what was signed for it was signed under another law."""
+    return lapse(Lapse(asked, AMENDED, now.wall, timedelta()), now, None)
+
+
+def reopened(law: Law, state: State, asked: Asked, now: Moment) -> Entry | None:
+    """The same request under a new law, if that leaves it open; it waits no longer than it would.
+
+    One that the new law refuses, or would grant at once, is its principal's to ask for again.
+    """
+    request = asked.request.model_copy(update={"constitution": law.constitution.digest})
+    command = OpenRequest(principal=asked.principal, request=request)
+    answer = open_request(law, state, command, now)[-1]
+    if answer.asks is None or answer.type != "request":
+        return None
+    left = asked.waits_until - asked.deadline.wall  # none, unless it was complete
+    waits = later(asked.deadline, left)
+    deadline = min(waits, answer.asks.deadline, key=lambda one: one.wall)
+    if state.watermark.left(deadline, now) <= timedelta():
+        return None
+    detail = {**(answer.detail or {}), "waits_until": format_at(deadline.wall)}
+    return replace(
+        answer,
+        actor=None,
+        proof=None,
+        detail={**detail, "reopens": asked.id},
+        asks=replace(answer.asks, waits_until=deadline.wall, deadline=deadline),
     )
 
 

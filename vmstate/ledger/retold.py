@@ -16,6 +16,7 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.decisions.pending import (
     ACTIVATED,
+    AMENDED,
     COMPLETE,
     DENIED,
     EXPIRED,
@@ -67,10 +68,12 @@ class Retold:
     on_end: Callable[[Told], None] = lambda _: None
     open: dict[str, Told] = field(default_factory=dict)
     opened: int = 0
+    amended: dict[str, Told] = field(default_factory=dict)
 
     def end(self, told: Told, state: str, at: datetime) -> None:
-        """Forget a request that is over."""
+        """Forget a request that is over; one that was amended may be opened again at once."""
         del self.open[told.request.id]
+        self.amended = {told.request.id: told} if state == AMENDED else {}
         told.state, told.ended_at = state, at
         self.on_end(told)
 
@@ -176,12 +179,24 @@ def _opening_faults(replay: _Replay, receipt: Receipt, told: Told) -> Iterator[s
     if table is None:
         yield "is left open, and its constitution has no [requests]"
         return
-    if told.waits_until - told.opened_at != table.waits:
+    if (earlier := what["detail"].get("reopens")) is not None:
+        yield from _reopening_faults(replay.requests.amended.get(earlier), told)
+    elif told.waits_until - told.opened_at != table.waits:
         yield "waits for another time than [requests] says"
     names = replay.people.family(told.request.principal)
     mine = [one for one in replay.requests.open.values() if one.request.principal in names]
     if sum(one.deadline > receipt.at for one in mine) >= table.open_at_most:
         yield f"is left open beside {len(mine)} others, [requests] allows {table.open_at_most}"
+
+
+def _reopening_faults(before: Told | None, told: Told) -> Iterator[str]:
+    if before is None:
+        yield "opens a request again that no amendment has just ended"
+        return
+    ignored = {"constitution"}
+    was, now = (one.request.model_dump(exclude=ignored) for one in (before, told))
+    if was != now or told.waits_until > before.waits_until:
+        yield "opens a request again as another, or for longer"
 
 
 def _ending_faults(replay: _Replay, receipt: Receipt, told: Told, state: str) -> Iterator[str]:

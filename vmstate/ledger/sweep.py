@@ -11,13 +11,15 @@ from itertools import chain
 
 from vmstate.clock import Moment
 from vmstate.decisions.amending import Effect, effect_entry, effects
-from vmstate.decisions.asking import locked_request
+from vmstate.decisions.asking import amended_request, lapse, locked_request, reopened
+from vmstate.decisions.command import Activate
 from vmstate.decisions.decider import SETTLE, overdue_requests, owed
 from vmstate.decisions.decision import Entry
 from vmstate.decisions.law import Law
 from vmstate.decisions.locking import ends_by
-from vmstate.decisions.pending import Asked, Lapse
+from vmstate.decisions.pending import Asked, Lapse, lapse_of
 from vmstate.leases.lease import Lease, Overdue
+from vmstate.ledger.bearing import state_for
 from vmstate.ledger.snapshot import PAGE, Scope, Snapshot
 from vmstate.ledger.transaction import Transaction
 
@@ -42,7 +44,12 @@ def end_covered(transaction: Transaction, law: Law, locking: Entry, now: Moment)
             transaction.append(entry, now)
     for asked in transaction.requests.every(open_only=True):
         if law.covers(lock, asked.principal, asked.request.to or baseline):
-            transaction.append(locked_request(asked, locking, now), now)
+            stack = transaction.stack(asked.principal, baseline)
+            over = lapse_of(asked, stack, law.constitution.digest, now)
+            entry = (
+                locked_request(asked, locking, now) if over is None else lapse(over, now, SETTLE)
+            )
+            transaction.append(entry, now)
     return transaction.head().tree.size - began
 
 
@@ -97,6 +104,21 @@ def amend_leases(
                 below = stack.below(effect.lease)
                 entry = effect_entry(effect, amendment, began - 1, below, now)
                 transaction.append(entry, now)
+    return transaction.head().tree.size - began
+
+
+def amend_requests(transaction: Transaction, new: Law, amendment: int, now: Moment) -> int:
+    """End the requests opened before the receipt `amendment`, and open again what may be."""
+    began = transaction.head().tree.size
+    timed = tuple(sorted({*new.document.cooldown, *new.document.holds}))
+    for asked in transaction.requests.every(open_only=True):
+        if asked.seq > amendment:
+            break
+        transaction.append(amended_request(asked, now), now)
+        command = Activate(principal=asked.principal, request=asked.id)
+        anew = reopened(new, state_for(transaction, command, new, timed), asked, now)
+        if anew is not None:
+            transaction.append(anew, now)
     return transaction.head().tree.size - began
 
 
