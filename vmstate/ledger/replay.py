@@ -23,6 +23,7 @@ from vmstate.decisions import once
 from vmstate.errors import InputError, TamperError
 from vmstate.leases.lease import LOCKED, PARENT_ENDED, lease_id
 from vmstate.ledger.amended import Amended
+from vmstate.ledger.called import call_faults
 from vmstate.ledger.charged import take_allocation, take_charges
 from vmstate.ledger.finding import Finding
 from vmstate.ledger.held import Held, keep_alive, use_faults
@@ -168,6 +169,7 @@ def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:
     if said["outcome"] == "denied":
         return
     replay.find_all(replay.locks.faults(receipt, replay.law, replay.people), seq)
+    replay.find_all(call_faults(receipt, replay.law, replay.people, replay.leases), seq)
     _check_statements(replay, receipt, seq)
     if receipt.type in _EFFECTS:
         _EFFECTS[receipt.type](replay, receipt, seq)
