@@ -151,8 +151,11 @@ class Behind:
         tools = [types.Tool(name=n, description=n.upper(), input_schema=schema) for n in self.tools]
         return types.ListToolsResult(tools=tools)
 
-    async def call_tool(self, _context, params):
+    async def call_tool(self, context, params):
         self.seen.append((params.name, params.arguments))
+        steps = (params.arguments or {}).get("steps", 0)
+        for step in range(1, steps + 1):
+            await context.session.report_progress(step, steps, f"step {step}")
         if params.name in {"change_slow", "change_long"}:
             self.running.set()
             try:

@@ -296,3 +296,25 @@ async def test_a_law_that_is_amended_rules_from_the_next_call_on(desks):
         desks.amend(stricter)
         refused = await agent.call_tool("look", {})
         assert refused.structured_content["profile_needed"] == "guardian"
+
+
+async def test_the_progress_of_a_call_reaches_the_agent(desks):
+    desks.operator()
+    heard = []
+
+    async def hear(progress, total, message):
+        heard.append((progress, total, message))
+
+    async with desks.agent_at(mode="legacy") as agent:
+        await agent.call_tool("change", {"steps": 2}, progress_callback=hear)
+    assert heard == [(1.0, 2.0, "step 1"), (2.0, 2.0, "step 2")]
+
+
+async def test_a_list_that_the_server_changes_is_told_to_its_agents(desks):
+    async with (
+        desks.agent_at(target=None) as agent,
+        agent.listen(tools_list_changed=True) as events,
+    ):
+        await desks.gate.upstream_changed("tools")
+        with anyio.fail_after(5):
+            await anext(aiter(events))

@@ -33,10 +33,10 @@ def folder(tmp_path, law_text):
 
 
 @asynccontextmanager
-async def listening(folder, *words, **environment):
-    """A gate that listens; gives its address, and ends it by SIGTERM."""
+async def listening(folder, *words, verb="gate", **environment):
+    """A gate or server that listens; gives its address, and ends it by SIGTERM."""
     gate = subprocess.Popen(
-        [VMSTATE, "gate", "--listen", "127.0.0.1:0", *words],
+        [VMSTATE, verb, "--listen", "127.0.0.1:0", *words],
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", **environment},
         stdin=subprocess.DEVNULL,
@@ -117,6 +117,26 @@ async def test_a_token_for_nobody_is_turned_away_on_the_record_and_never_repeate
     vm.close()
     for path in folder.rglob("*"):
         assert path.is_dir() or b"jellyfish" not in path.read_bytes()
+
+
+async def test_authority_itself_is_served_to_each_agent_as_its_own(folder):
+    async with (
+        listening(folder, verb="mcp") as url,
+        client_of(url, TOKEN) as web,
+        client_of(url, OTHER) as other,
+    ):
+        asked = {"to": "operator", "reason": "look at ticket 4711"}
+        answer = await web.call_tool("request_escalation", asked)
+        lease = answer.structured_content["lease"]
+        stolen = await other.call_tool("deescalate", {"escalation_id": lease})
+        assert stolen.is_error
+        active = await other.call_tool("get_active_escalations", {})
+        assert active.structured_content["active_count"] == 0
+        given = await web.call_tool("deescalate", {"escalation_id": lease})
+        assert given.structured_content["success"]
+    vm = ledger(folder)
+    assert vm.receipts(type_="profile_escalation")[0].fields["who"]["proof"] == "token"
+    vm.close()
 
 
 async def test_a_gate_at_an_address_has_its_token_and_the_agent_has_not(folder, tmp_path, law_text):
