@@ -36,8 +36,9 @@ from vmstate.leases.standing import Standing
 from vmstate.ledger.bearing import find_request, state_for
 from vmstate.ledger.checkpoint import Checkpoint
 from vmstate.ledger.in_force import InForce
-from vmstate.ledger.outbox import Backlog
+from vmstate.ledger.outbox import Backlog, Outbox
 from vmstate.ledger.receipt import Receipt
+from vmstate.ledger.refusals import any_closed, put_on_record, record
 from vmstate.ledger.snapshot import Due, Scope, Snapshot
 from vmstate.ledger.store import BUSY_MS, Ledger
 from vmstate.ledger.sweep import (
@@ -171,8 +172,7 @@ class Authority(Door):
             decision = self._decide(transaction, command, now)
             if once is not None and decision.answer.proof != "none":
                 decision = decision.kept(once.proofs)
-            written = tuple(transaction.append(entry, now) for entry in decision.entries)
-            answer = written[decision.entries.index(decision.answer)]
+            written, answer = record(transaction, command, decision)
             swept = self._sweep(transaction, decision.answer, now)
             ends: tuple[Receipt, ...] = ()
             if isinstance(command, DrillMode) and not command.on:
@@ -202,9 +202,13 @@ class Authority(Door):
 
         Leases are read again inside it: one that was ended or renewed meanwhile is left alone.
         `via` is who came to do it: `scheduler`, `settle` or `start_up`. With `until`, only what
-        was due by then; `patience` is how long other writers are waited for.
+        was due by then; `patience` is how long other writers are waited for. Of nobody, only what
+        was counted of refusals is written, once its minute is over.
         """
         names = tuple(dict.fromkeys(principals))
+        with self.ledger.read() as snapshot:
+            if not names and not any_closed(snapshot, self.clock.read()):
+                return ()
 
         def work(transaction: Transaction) -> tuple[Receipt, ...]:
             self._write_under(transaction)
@@ -213,7 +217,7 @@ class Authority(Door):
             return (*opening, *self._settle(transaction, now, via, names, until))
 
         patience_ms = int(patience / timedelta(milliseconds=1))
-        receipts = self.ledger.transact(work, patience_ms=patience_ms) if names else ()
+        receipts = self.ledger.transact(work, patience_ms=patience_ms)
         self._announce(receipts)
         return receipts
 
@@ -332,7 +336,7 @@ class Authority(Door):
     def backlogs(self) -> tuple[Backlog, ...]:
         with self.ledger.read() as snapshot:
             named = self._follow(snapshot).constitution.document.notify
-            outbox, now = snapshot.outbox(), self.clock.read()
+            outbox, now = Outbox(snapshot), self.clock.read()
             return tuple(outbox.backlog(name, now) for name in named)
 
     def unsubscribe(self, listener: Listener) -> None:
@@ -367,7 +371,7 @@ class Authority(Door):
         return law
 
     def _say_first(self, transaction: Transaction, now: Moment, via: str) -> tuple[Receipt, ...]:
-        """Write what decides which leases are over: about the clock, or a drill that is.
+        """Write what decides which leases are over, about the clock or a drill that is.
 
         A clock stepped within a boot ends whatever is over at once, whoever holds it: after a
         reboot the only hand left would be the one that was stepped (law 11). What a reboot lost
@@ -376,6 +380,7 @@ class Authority(Door):
         scope = Scope(self.constitution.baseline)
         state = transaction.state(self.constitution.baseline, scope)
         said = tuple(transaction.append(e, now) for e in self._law.decider.opening(state, now))
+        said = (*said, *put_on_record(transaction, now))
         details = [one.fields["what"]["detail"] for one in said if one.type == "clock_anomaly"]
         if not any(detail["kind"] == "step" for detail in details):
             return said

@@ -50,7 +50,8 @@ class Governing(ABC):
         """Decide `command` and record the decision; both happen, or neither.
 
         Returns the receipt that answers it; `Receipt.raise_for_denial` turns a denial into an
-        exception for whoever wants one.
+        exception for whoever wants one. A refusal that repeats many of the last minute is counted,
+        and answered with the receipt of its like (`ledger/refusals.py`).
 
         Raises:
             LedgerUnavailable: nothing could be written, so nothing was decided.

@@ -5,10 +5,12 @@ import pty
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 VMSTATE = Path(sys.executable).with_name("vmstate")
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LONG = "agent:" + "x" * 194  # a name of 200 characters, which is a name
@@ -81,3 +83,15 @@ def test_an_audit_on_a_terminal_leaves_no_bar_behind(live):
     seen = ESCAPE.sub("", on_a_terminal(live, "audit"))
     assert "auditing" not in seen
     assert ": intact" in seen
+
+
+def test_refusals_that_were_counted_are_a_row_of_their_own(folder):
+    folder.at(NOON)
+    folder.ok("vmstate init")
+    for _ in range(12):
+        assert folder.run("vmstate escalate guardian --as bob").code == 3
+    folder.at(NOON + timedelta(minutes=1))
+    folder.ok("vmstate escalate operator --as alice --reason 'ticket 4711: look'")
+    rows = [row.split("\t") for row in folder.ok("vmstate receipts list --denied").splitlines()]
+    assert len(rows) == 9
+    assert rows[-1][5] == "observer to guardian, 4 more like receipt 8"

@@ -29,8 +29,8 @@ vm = Authority.open(law, ledger)
 vm.escalate(who, "operator", trigger="nothing")
 print("ready", flush=True)
 sys.stdin.readline()
-for _ in range(int(times) - 1):
-    vm.escalate(who, "operator", trigger="nothing")
+for number in range(int(times) - 1):
+    vm.escalate(who, "operator", trigger="nothing", reason=f"try number {number}")
 vm.close()
 """
 
@@ -152,8 +152,8 @@ def test_two_threads_leave_no_gap_and_one_tree(house):
 
     def write(who):
         start.wait()
-        for _ in range(EACH):
-            house.climb(who, trigger="nothing")
+        for number in range(EACH):  # each of them another: repeats would be counted
+            house.climb(who, trigger="nothing", reason=f"try number {number}")
 
     threads = [threading.Thread(target=write, args=(f"op:{n}",)) for n in range(WRITERS)]
     for thread in threads:

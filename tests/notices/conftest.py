@@ -14,7 +14,7 @@ from vmstate.authority import Authority
 from vmstate.clock import Clock, VirtualClock
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import read_constitution
-from vmstate.ledger.outbox import Notice
+from vmstate.ledger.outbox import Notice, Outbox
 from vmstate.ledger.store import Ledger
 from vmstate.notices import Deliverer
 
@@ -79,7 +79,7 @@ class Desk:
     @staticmethod
     def waiting(vm: Authority, name: str) -> tuple[Notice, ...]:
         with vm.ledger.read() as snapshot:
-            return snapshot.outbox().waiting(name, vm.clock.read(), 1_000)
+            return Outbox(snapshot).waiting(name, vm.clock.read(), 1_000)
 
 
 @pytest.fixture

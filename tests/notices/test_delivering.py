@@ -9,7 +9,7 @@ import pytest
 
 from vmstate.clock import SystemClock
 from vmstate.errors import InputError
-from vmstate.ledger.outbox import STUCK_AFTER
+from vmstate.ledger.outbox import STUCK_AFTER, Outbox
 from vmstate.notices import Deliverer
 from vmstate.notices.deliverer import BACK_OFF, BATCH, CLAIM_FOR
 
@@ -102,7 +102,7 @@ def test_what_one_service_has_claimed_no_other_tells_until_the_claim_has_passed(
     other = Deliverer(desk.again())
     until = vm.clock.read().boot_us + CLAIM_FOR // timedelta(microseconds=1)
     vm.ledger.transact(
-        lambda t: t.outbox().claim("pager", vm.clock.read(), limit=BATCH, until_boot_us=until)
+        lambda t: Outbox(t).claim("pager", vm.clock.read(), limit=BATCH, until_boot_us=until)
     )
     assert other.deliver_due() == 0  # as if the one that claimed it was killed
     desk.clock.advance(CLAIM_FOR)
@@ -114,7 +114,7 @@ def test_a_claim_does_not_outlive_its_boot(pager):
     desk, vm, deliverer = pager("ended")
     end(vm)
     vm.ledger.transact(
-        lambda t: t.outbox().claim("pager", vm.clock.read(), limit=1, until_boot_us=2**60)
+        lambda t: Outbox(t).claim("pager", vm.clock.read(), limit=1, until_boot_us=2**60)
     )
     desk.clock.reboot(down_for=timedelta(seconds=5), wall_error=timedelta(days=-1))
     assert deliverer.deliver_due() == 1
@@ -124,7 +124,7 @@ def test_refusals_that_come_while_others_are_told_are_told_next_time(pager):
     desk, vm, deliverer = pager("denied")
     vm.escalate("u:a", "guardian", trigger="asked")
     vm.ledger.transact(
-        lambda t: t.outbox().claim("pager", vm.clock.read(), limit=1, until_boot_us=1)
+        lambda t: Outbox(t).claim("pager", vm.clock.read(), limit=1, until_boot_us=1)
     )
     vm.escalate("u:a", "guardian", trigger="asked")
     vm.escalate("u:a", "guardian", trigger="asked")
@@ -137,7 +137,7 @@ def test_a_target_that_was_taken_out_of_the_law_is_told_nothing_more(pager, capl
     desk, vm, deliverer = pager("ended")
     end(vm)
     with vm.ledger.read() as snapshot:
-        assert snapshot.outbox().targets() == ("pager",)
+        assert Outbox(snapshot).targets() == ("pager",)
     desk.target("stranger")
     rows = "INSERT INTO outbox (target, event, seq, first_seq, count, planned, due_us, due_boot, "
     rows += "due_boot_us, claimed, hold_boot, hold_boot_us, attempts, fault) VALUES "
@@ -145,7 +145,7 @@ def test_a_target_that_was_taken_out_of_the_law_is_told_nothing_more(pager, capl
     vm.ledger.transact(lambda t: t._execute(rows, ()))
     deliverer.deliver_due()
     with vm.ledger.read() as snapshot:
-        assert snapshot.outbox().targets() == ("pager",)
+        assert Outbox(snapshot).targets() == ("pager",)
     assert "no longer under [notify], told nothing more: gone" in caplog.text
 
 

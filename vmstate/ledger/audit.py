@@ -11,8 +11,8 @@
    approvals that it asks for; none ends twice or without a grant, outlives its parent, or is
    renewed or given back after its end (law 2). So do the budgets, the locks, and the requests that
    were left open: each bounded by [requests], with what was handed in for it, ended once.
-6. In a file, every table beside the receipts says what the receipts say; the outbox alone is left
-   out, which holds what is still to be told of them and is nobody's evidence.
+6. In a file, every table beside the receipts says what the receipts say; but for the outbox
+   and the refusals counted so far, which hold what is still to come and are nobody's evidence.
 
 Findings are gathered, not raised: an auditor wants all of them. What is not claimed: whoever has
 both the file and the log's key can write another history, with signatures of nobody else; only a

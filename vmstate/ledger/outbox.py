@@ -62,7 +62,7 @@ _BACKLOG = f"""SELECT count(*), min(due_us), max(attempts) FROM outbox WHERE {_I
 _FAULT = f"SELECT fault FROM outbox WHERE {_IS_DUE} ORDER BY attempts DESC, id LIMIT 1"
 _INSERT = """INSERT INTO outbox (target, event, seq, first_seq, count, fold, lease_seq, planned,
     due_us, due_boot, due_boot_us, claimed, hold_boot, hold_boot_us, attempts, fault)
-    VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, 0, '', 0, 0, '')"""
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', 0, 0, '')"""
 _OPEN_FOLD = """SELECT id FROM outbox WHERE target = ? AND fold = ? AND told_us IS NULL
     AND claimed = 0 ORDER BY id DESC LIMIT 1"""
 _LAST_FOLD_TOLD = """SELECT told_us, told_boot, told_boot_us FROM outbox
@@ -179,18 +179,18 @@ class Outbox:
         row = self._open_fold(target, fold)
         if row is None and self._too_many(target):
             fold, row = OTHERS, self._open_fold(target, OTHERS)
+        number = receipt.folded or 1
         if row is not None:
-            self._db.execute(
-                "UPDATE outbox SET count = count + 1, seq = ? WHERE id = ?", (receipt.seq, row)
-            )
+            more = "UPDATE outbox SET count = count + ?, seq = ? WHERE id = ?"
+            self._db.execute(more, (number, receipt.seq, row))
             return
         told = next(self._db.execute(_LAST_FOLD_TOLD, (target, fold)), None)
         if told is None:
-            self._insert(target, "denied", receipt.seq, now, fold=fold)
+            self._insert(target, "denied", receipt.seq, now, fold=fold, count=number)
             return
         wait = duration_us(APART)
         due = Moment(from_us(told[0] + wait), told[1], told[2] + wait)
-        self._insert(target, "denied", receipt.seq, due, fold=fold, planned=True)
+        self._insert(target, "denied", receipt.seq, due, fold=fold, planned=True, count=number)
 
     def _open_fold(self, target: str, fold: str) -> int | None:
         # What is on its way has its numbers already: a new row is begun beside it.
@@ -210,9 +210,10 @@ class Outbox:
         fold: str | None = None,
         lease_seq: int | None = None,
         planned: bool = False,
+        count: int = 1,
     ) -> None:
         moment = (to_us(due.wall), due.boot_id, due.boot_us)
-        row = (target, event, seq, seq, fold, lease_seq, int(planned), *moment)
+        row = (target, event, seq, seq, count, fold, lease_seq, int(planned), *moment)
         self._db.execute(_INSERT, row)
 
     # ---- telling ------------------------------------------------------------------------------

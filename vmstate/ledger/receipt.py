@@ -223,6 +223,12 @@ class Receipt:
         return tuple(Unmet(**one) for one in self.fields["authority"]["unmet"])
 
     @property
+    def folded(self) -> int:
+        """How many refusals this one stands for, besides those with a receipt of their own."""
+        told = (self.fields["what"]["detail"] or {}).get("folded")
+        return int(told["count"]) if told is not None else 0
+
+    @property
     def message(self) -> str:
         """All that was missing, in sentences; empty unless denied."""
         return "; ".join(one.message for one in self.unmet)

@@ -208,3 +208,18 @@ CREATE INDEX outbox_due_by_boot ON outbox (target, due_boot, due_boot_us)
 CREATE INDEX outbox_of_lease ON outbox (lease_seq) WHERE told_us IS NULL AND lease_seq IS NOT NULL;
 CREATE INDEX outbox_folded ON outbox (target, fold, id) WHERE fold IS NOT NULL;
 CREATE INDEX outbox_told ON outbox (id) WHERE told_us IS NOT NULL;
+
+-- Refusals of the last minute, by what they have in common: what repeats is counted here and put on
+-- record as one receipt. A count is gone once its receipt stands; audit leaves the table out.
+CREATE TABLE refusal (
+    key            TEXT PRIMARY KEY,       -- the digest of what is the same
+    seq            INTEGER NOT NULL,       -- the newest receipt of its like
+    began_boot     TEXT NOT NULL,
+    began_boot_us  INTEGER NOT NULL,
+    written        INTEGER NOT NULL,       -- receipts of their own
+    counted        INTEGER NOT NULL,       -- refusals of which no receipt tells yet
+    first_us       INTEGER NOT NULL,
+    last_us        INTEGER NOT NULL,
+    same           INTEGER NOT NULL        -- each asked for exactly what that receipt says
+) STRICT, WITHOUT ROWID;
+CREATE INDEX refusal_began ON refusal (began_boot, began_boot_us);

@@ -20,7 +20,6 @@ from vmstate.leases.watermark import Watermark, passed
 from vmstate.ledger.asked import AskedTable, Connection
 from vmstate.ledger.lock_table import LockTable
 from vmstate.ledger.merkle import Tree
-from vmstate.ledger.outbox import Outbox
 from vmstate.ledger.receipt import Receipt, spell_leaf
 from vmstate.treasury.budget import Budget
 
@@ -138,9 +137,9 @@ class Snapshot:
         closes = drill.until if drill is not None else None
         return LeaseStack(baseline, self.watermark(), _readable(rows), closes)
 
-    def outbox(self) -> Outbox:
-        """What is still to be told of receipts."""
-        return Outbox(self._db)
+    def execute(self, statement: str, bindings: Any = ()) -> Iterator[tuple[Any, ...]]:
+        """For the tables that are nobody's evidence, which modules beside this one know."""
+        return self._db.execute(statement, bindings)
 
     def drill(self) -> DrillState | None:
         """The mode of this ledger if it is a drill's."""

@@ -22,6 +22,7 @@ from vmstate.leases.watermark import Watermark
 from vmstate.ledger.asked import Connection
 from vmstate.ledger.checkpoint import Checkpoint, sign_checkpoint
 from vmstate.ledger.merkle import Tree
+from vmstate.ledger.outbox import Outbox
 from vmstate.ledger.receipt import SCROLL_OF, Place, Receipt, spell_leaf, write_receipt
 from vmstate.ledger.snapshot import Head, Snapshot, lease_seq
 from vmstate.treasury.budget import Budget
@@ -113,11 +114,13 @@ class Transaction(Snapshot):
         receipt = write_receipt(entry, now.wall, place)
         self._insert(receipt, entry, place)
         self._move(entry, place.seq)
-        if self._targets:
-            moved = entry.opens or entry.renews
-            self.outbox().post(self._targets, receipt, now, moved=moved, ended=entry.ends)
+        targets = self._targets
         if entry.law is not None:
             self._put_in_force(entry.law)
+            targets = {**self._targets, **targets}  # who was told before hears of it as well
+        if targets:
+            moved = entry.opens or entry.renews
+            Outbox(self).post(targets, receipt, now, moved=moved, ended=entry.ends)
         self._tree = self._tree.append(receipt.leaf)
         self._watermark = (entry.watermark or self._watermark).after_receipt(now)
         self._appended = True

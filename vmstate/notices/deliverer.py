@@ -23,7 +23,7 @@ from vmstate.canonical import Json
 from vmstate.clock import Moment, duration_us, to_us
 from vmstate.constitution.document import Notify
 from vmstate.errors import InputError, LedgerError
-from vmstate.ledger.outbox import Notice
+from vmstate.ledger.outbox import Notice, Outbox
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.transaction import Transaction
 from vmstate.notices.command import run_command
@@ -117,6 +117,7 @@ class Deliverer:
         Raises:
             LedgerError: the ledger can't be read or written now.
         """
+        self._authority.settle(())
         self._forget_unnamed()
         named = self._authority.constitution.document.notify
         return sum(self._round(self._line(name)) for name in named)
@@ -168,6 +169,7 @@ class Deliverer:
 
     def _look_at_law(self, _line: _Line) -> int:
         """Start a thread for each target that the law in force names and that has none."""
+        self._authority.settle(())  # what is told in numbers has to be told in time
         self._forget_unnamed()
         for name in self._authority.constitution.document.notify:
             thread = self._threads.get(name)
@@ -195,10 +197,10 @@ class Deliverer:
         if law.digest == self._digest:
             return
         with self._authority.ledger.read() as snapshot:
-            targets = snapshot.outbox().targets()
+            targets = Outbox(snapshot).targets()
         gone = [name for name in targets if name not in law.document.notify]
         if gone:
-            self._authority.ledger.transact(lambda t: t.outbox().forget(gone))
+            self._authority.ledger.transact(lambda t: Outbox(t).forget(gone))
             log.warning("no longer under [notify], told nothing more: %s", ", ".join(gone))
         self._digest = law.digest
 
@@ -209,11 +211,11 @@ class Deliverer:
             if line.is_closed(now):
                 return 0
             with authority.ledger.read() as snapshot:
-                if not snapshot.outbox().due(line.name, now, 1):
+                if not Outbox(snapshot).due(line.name, now, 1):
                     return 0
             until = now.boot_us + duration_us(CLAIM_FOR)
             claimed = authority.ledger.transact(
-                lambda t: t.outbox().claim(line.name, now, limit=BATCH, until_boot_us=until)
+                lambda t: Outbox(t).claim(line.name, now, limit=BATCH, until_boot_us=until)
             )
             outcome = self._deliver(line, claimed, until)
             self._note(line, outcome)
@@ -253,7 +255,7 @@ class Deliverer:
             hold = max(BACK_OFF[min(failed.attempts, len(BACK_OFF) - 1)], outcome.pause)
 
         def work(transaction: Transaction) -> None:
-            outbox = transaction.outbox()
+            outbox = Outbox(transaction)
             outbox.told(outcome.told, now)
             outbox.drop(outcome.untrue)
             outbox.free(outcome.untried)

@@ -30,6 +30,8 @@ def notify() -> None:
 @click.pass_obj
 def list_notices(settings: Settings) -> None:
     """List what is due and was not delivered, and why."""
+    from vmstate.ledger.outbox import Outbox
+
     authority = settings.file()
     backlogs = authority.backlogs()
     targets = authority.constitution.document.notify
@@ -38,7 +40,7 @@ def list_notices(settings: Settings) -> None:
         found = [
             (one, snapshot.receipt(one.seq).fields["who"]["principal"] or "")
             for backlog in backlogs
-            for one in snapshot.outbox().waiting(backlog.target, now, LISTED)
+            for one in Outbox(snapshot).waiting(backlog.target, now, LISTED)
         ]
     if settings.json:
         told: list[Json] = [

@@ -180,6 +180,8 @@ def _what(said: dict[str, Any]) -> str:
         parts.append(what["lease"])
     if what["ending"]:
         parts.append(what["ending"])
+    if folded := (what["detail"] or {}).get("folded"):
+        parts.append(f"{folded['count']} more like receipt {folded['like']}")
     return ", ".join(parts)
 
 

@@ -261,6 +261,7 @@ def _latest(receipts: "Iterable[Receipt]") -> "Drawn":
             what["lease"],
             what["ending"],
             receipt.message if not receipt.granted else "",
+            f"{receipt.folded} times more" if receipt.folded else "",
         ]
         style = "red" if not receipt.granted else ""
         drawn.add_row(
