@@ -6,12 +6,13 @@ import pytest
 
 from vmstate.errors import InputError, LedgerNotFound
 from vmstate.interfaces.mcp.own import OWN, Caller
+from vmstate.interfaces.mcp.warden import OWN_REFUSALS
 
 TOOLS = {tool.name: tool for tool in OWN}
 
 
 def use(desks, name, principal=None, **arguments):
-    caller = Caller(desks.vm, principal or desks.agent, "vmstate_")
+    caller = Caller(desks.warden, principal or desks.agent, "vmstate_")
     return TOOLS[name].call(caller, arguments).model_dump()
 
 
@@ -133,3 +134,15 @@ def test_too_many_requests_of_one_agent_do_not_bury_the_approver(desks):
         assert guardian(desks)["status"] == "pending"
     refused = guardian(desks)
     assert (refused["status"], refused["missing"][0]["kind"]) == ("denied", "room")
+
+
+def test_an_agent_that_asks_and_asks_grows_the_ledger_by_a_bound(desks):
+    before = desks.vm.size()
+    for _ in range(200):
+        refused = use(desks, "request_escalation", to="operator", reason="no")
+        assert (refused["status"], refused["missing"][0]["kind"]) == ("denied", "reason")
+    assert use(desks, "request_escalation", to="operator", reason="ticket 4711")["lease"]
+    desks.warden.flush(everything=True)
+    assert desks.vm.size() - before == OWN_REFUSALS + 2
+    told = desks.receipts("auth_failure")[-1]
+    assert told.unmet[0].given == f"{200 - OWN_REFUSALS} times"

@@ -49,7 +49,7 @@ OWN = {
 async def agent_of(desks, mode="auto"):
     expiry = VirtualExpiry(desks.vm)
     made = AuthorityServer(
-        desks.vm,
+        desks.warden,
         lambda: desks.principal,
         lambda principal: Session(desks.vm, expiry, principal, None),
     )

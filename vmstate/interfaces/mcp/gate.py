@@ -342,7 +342,7 @@ class Gate:
     async def _call_own(
         self, principal: str, tool: OwnTool, arguments: Mapping[str, Any] | None
     ) -> types.CallToolResult:
-        caller = Caller(self.door, principal, PREFIX, self.warden.proven)
+        caller = Caller(self.warden, principal, PREFIX)
         try:
             answer = await self._in_thread(partial(tool.call, caller, arguments))
         except VmstateError as error:

@@ -15,18 +15,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vmstate.canonical import format_at, parse_duration
 from vmstate.decisions.command import (
     Activate,
-    Command,
     Escalate,
     OpenRequest,
-    Proven,
     Release,
     Renew,
     make_command,
 )
+from vmstate.decisions.route import Explanation
 from vmstate.decisions.showing import Pending
 from vmstate.door import Door
 from vmstate.errors import InputError, LedgerNotFound
 from vmstate.interfaces.mcp.refusal import POLL_AFTER, name_missing, next_rung
+from vmstate.interfaces.mcp.warden import Warden
 from vmstate.ledger.receipt import Receipt
 
 
@@ -126,10 +126,13 @@ class ReceiptShown(_Model):
 class Caller:
     """Who calls, at which door; `prefix` is what the tools' names begin with there."""
 
-    door: Door
+    warden: Warden
     principal: str
     prefix: str = ""
-    proven: Proven = "host"
+
+    @property
+    def door(self) -> Door:
+        return self.warden.door
 
     def asked(self, wanted: Wanted) -> dict[str, Any]:
         ttl = None if wanted.ttl is None else parse_duration(wanted.ttl)
@@ -139,14 +142,10 @@ class Caller:
     def of(self, lease: OfLease) -> dict[str, Any]:
         return {"principal": self.principal, "lease": lease.lease, "reason": lease.reason}
 
-    def submit(self, command: Command) -> Receipt:
-        """Ask at the door, saying how it is known who asks."""
-        return self.door.submit(command.model_copy(update={"proven": self.proven}))
-
-    def answer(self, receipt: Receipt, status: str = "granted") -> Answer:
+    def answer(self, receipt: Receipt | Explanation, status: str = "granted") -> Answer:
         """The answer that `receipt` is, with what is missing where it is a denial."""
         profile = self.door.standing(self.principal).profile if self._is_known else ""
-        if receipt.granted:
+        if isinstance(receipt, Receipt) and receipt.granted:
             expires_at = receipt.expires_at
             until = None if expires_at is None or status == "ended" else format_at(expires_at)
             return Answer(
@@ -164,7 +163,7 @@ class Caller:
             profile=profile or self.door.constitution.baseline,
             rule=receipt.rule,
             missing=[Missing.model_validate(one) for one in missing],
-            receipt=receipt.seq,
+            receipt=receipt.seq if isinstance(receipt, Receipt) else None,
         )
 
     def own_request(self, of: OfRequest) -> Pending:
@@ -246,8 +245,8 @@ def request_escalation(caller: Caller, wanted: Wanted) -> Answer:
     the answer is pending: go on with other work, check_request after poll_after seconds."""
     request = caller.door.prepare(**caller.asked(wanted))
     asked = {"principal": caller.principal, "reason": wanted.reason, "request": request}
-    receipt = caller.submit(make_command(OpenRequest, asked))
-    if receipt.type != "request":
+    receipt = caller.warden.ask(make_command(OpenRequest, asked))
+    if not isinstance(receipt, Receipt) or receipt.type != "request":
         return caller.answer(receipt)
     shown = caller.shown(caller.door.request(request.id))
     return shown.model_copy(update={"receipt": receipt.seq})
@@ -262,17 +261,17 @@ def activate(caller: Caller, of: OfRequest) -> Answer:
     """Take what an approved request grants: the lease starts now, not when it was approved."""
     shown = caller.own_request(of)
     asked = {"principal": caller.principal, "request": shown.id}
-    return caller.answer(caller.submit(make_command(Activate, asked)))
+    return caller.answer(caller.warden.ask(make_command(Activate, asked)))
 
 
 def renew(caller: Caller, of: OfLease) -> Answer:
     """Ask for a later end of my topmost lease; its rule decides again."""
-    return caller.answer(caller.submit(make_command(Renew, caller.of(of))))
+    return caller.answer(caller.warden.ask(make_command(Renew, caller.of(of))))
 
 
 def release(caller: Caller, of: OfLease) -> Answer:
     """Give a lease of mine back, and what stands on it. Do it as soon as the work is done."""
-    return caller.answer(caller.submit(make_command(Release, caller.of(of))), "ended")
+    return caller.answer(caller.warden.ask(make_command(Release, caller.of(of))), "ended")
 
 
 def get_receipt(caller: Caller, of: OfReceipt) -> ReceiptShown:

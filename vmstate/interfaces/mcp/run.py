@@ -1,22 +1,28 @@
 """Puts a gate or a server together, runs it, and leaves nothing uncounted behind."""
 
+import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 from mcp.server.lowlevel import NotificationOptions
 
 from vmstate.decisions.command import Proven
 from vmstate.door import Door
-from vmstate.errors import VmstateError
+from vmstate.errors import LedgerError, VmstateError
 from vmstate.interfaces.mcp.desk import Desk
 from vmstate.interfaces.mcp.front import caller_by_token, read_address, serve_http, serve_stdio
-from vmstate.interfaces.mcp.gate import Gate
+from vmstate.interfaces.mcp.gate import FLUSH_EVERY, Gate
 from vmstate.interfaces.mcp.server import AuthorityServer
 from vmstate.interfaces.mcp.upstream import Address, Child, connect
 from vmstate.interfaces.mcp.warden import Warden
 from vmstate.session import Session
+
+ITSELF = "vmstate"  # the server that counts of what is asked of authority itself are under
+NOWHERE = Desk(Path(os.devnull))  # single calls are a gate's business
 
 
 def run_gate(
@@ -80,6 +86,13 @@ async def _run_gate(
         group.cancel_scope.cancel()
 
 
+async def _flush(warden: Warden) -> None:
+    while True:
+        await anyio.sleep(FLUSH_EVERY)
+        with suppress(LedgerError):  # what could not be written is counted on
+            await anyio.to_thread.run_sync(warden.flush)
+
+
 async def _stop_on_signal(scope: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
         async for _ in signals:
@@ -99,18 +112,22 @@ def run_server(
         read_address(listen)
     proven: Proven = "host" if listen is None else "token"
     who = caller_by_token if principal is None or listen is not None else lambda: principal
-    made = AuthorityServer(door, who, session_of, proven)
+    warden = Warden(door, ITSELF, NOWHERE, proven)
+    made = AuthorityServer(warden, who, session_of)
     try:
         anyio.run(_run_server, door, made, listen)
     except BaseExceptionGroup as group:
         raise _reason(group) from group
+    finally:
+        warden.flush(everything=True)
 
 
 async def _run_server(door: Door, made: AuthorityServer, listen: str | None) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(_stop_on_signal, group.cancel_scope)
+        group.start_soon(_flush, made.warden)
         if listen is None:
             await serve_stdio(made.server(), NotificationOptions())
         else:
-            await serve_http(made.server(), door, listen, lambda: None)
+            await serve_http(made.server(), door, listen, made.warden.judge_stranger)
         group.cancel_scope.cancel()

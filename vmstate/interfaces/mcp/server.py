@@ -23,12 +23,12 @@ from vmstate import canonical
 from vmstate.constitution.diagram import to_mermaid
 from vmstate.constitution.document import FactNeed
 from vmstate.constitution.law import Constitution
-from vmstate.decisions.command import Proven
 from vmstate.door import Door
 from vmstate.errors import LedgerNotFound, VmstateError
 from vmstate.interfaces.mcp.own import OWN, Caller, OfReceipt, OwnTool, get_receipt
 from vmstate.interfaces.mcp.results import failed, own_result, own_tool
 from vmstate.interfaces.mcp.runbook import RUNBOOK, RunbookTool
+from vmstate.interfaces.mcp.warden import Warden
 from vmstate.session import Session
 
 THREADS = 8
@@ -58,12 +58,11 @@ Tool = OwnTool | RunbookTool
 
 @dataclass(slots=True)
 class AuthorityServer:
-    """Everything one can ask of `door` as an agent; `who` says which."""
+    """Everything one can ask as an agent; `who` says as which."""
 
-    door: Door
+    warden: Warden
     who: Callable[[], str]
     session_of: Callable[[str], Session]
-    proven: Proven = "host"
     _tools: Mapping[str, Tool] = field(
         default_factory=lambda: {
             **{tool.name: tool for tool in RUNBOOK},
@@ -71,6 +70,10 @@ class AuthorityServer:
         }
     )
     _limiter: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(THREADS))
+
+    @property
+    def door(self) -> Door:
+        return self.warden.door
 
     def server(self) -> Server[Any]:
         return Server(
@@ -157,7 +160,7 @@ class AuthorityServer:
     # ---- inside -----------------------------------------------------------------------------
 
     def _caller(self, principal: str) -> Caller:
-        return Caller(self.door, principal, proven=self.proven)
+        return Caller(self.warden, principal)
 
     def _use(self, principal: str, tool: Tool, arguments: Mapping[str, Any] | None) -> BaseModel:
         if isinstance(tool, RunbookTool):

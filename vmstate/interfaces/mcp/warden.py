@@ -21,13 +21,23 @@ from typing import Any
 from vmstate.canonical import REASON_BYTES, Json, check_text, digest, format_at
 from vmstate.constitution.tools import Kind, ToolRule
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.command import TOOL_CALL, Call, Escalate, Proven, Tally, make_command
+from vmstate.decisions.command import (
+    TOOL_CALL,
+    Call,
+    Command,
+    Escalate,
+    Proven,
+    Tally,
+    make_command,
+)
+from vmstate.decisions.route import Explanation
 from vmstate.decisions.statements import prepare_call
 from vmstate.door import Door
 from vmstate.errors import InputError
 from vmstate.interfaces.mcp.desk import Desk
 from vmstate.interfaces.mcp.refusal import Refusal, name_missing, next_rung
 from vmstate.leases.lease import USES_SPENT
+from vmstate.ledger.receipt import Receipt
 from vmstate.signing import Request, new_nonce
 
 FOLD_FOR = 10.0  # seconds for which calls that everybody may make are counted before a receipt
@@ -157,6 +167,27 @@ class Warden:
         salt = secrets.token_hex(16)
         asked |= {"arguments": digest(salt.encode()), "proven": self.proven}
         return self._decide(make_command(Call, asked), salt)
+
+    def ask(self, command: Command) -> Receipt | Explanation:
+        """Ask for something of vmstate's own at the door.
+
+        Who has caused as many receipts of refusals as one may, for now, is told of one more by
+        what it would have said, and it is counted.
+        """
+        with self._lock:
+            spent = self._spent(command.principal)
+        if spent:
+            explanation = self.door.why(command)
+            if not explanation.granted:
+                name = f"{PREFIX}{command.verb}"
+                self._repeated((command.principal, "tool", name, True), digest(name.encode()))
+                return explanation
+        receipt = self.door.submit(command.model_copy(update={"proven": self.proven}))
+        if not receipt.granted:
+            with self._lock:
+                self._spent(command.principal)
+                self._buckets[command.principal].caused += 1
+        return receipt
 
     def may_call(self, principal: str, kind: Kind, name: str) -> tuple[bool, ToolRule | None]:
         """Whether a list may show `name` as callable now, and the rule; writes nothing."""
