@@ -321,7 +321,6 @@ def desks(make_desks):
 
 NODE_MODULES = Path(os.environ.get("VMSTATE_MCP_SERVERS", "node_modules"))
 REQUIRED = "VMSTATE_REQUIRE_MCP_SERVERS"  # set to 1, their absence is a failure
-_left_out: list[str] = []
 
 
 @pytest.fixture
@@ -335,14 +334,6 @@ def npm_server():
         missing = f"there is no {path}: npm install @modelcontextprotocol/{name}"
         if os.environ.get(REQUIRED) == "1":
             pytest.fail(f"{REQUIRED}=1, and {missing}")
-        _left_out.append(missing)
-        pytest.skip(missing)
+        pytest.skip(f"LEFT OUT, servers from npm behind the gate: {missing}")
 
     return find
-
-
-def pytest_terminal_summary(terminalreporter):
-    if _left_out:
-        left_out = f"LEFT OUT, servers from npm behind the gate: {_left_out[0]}"
-        terminalreporter.section("left out", sep="!", yellow=True, bold=True)
-        terminalreporter.line(left_out, yellow=True, bold=True)

@@ -24,7 +24,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_left_out: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -49,27 +48,23 @@ def _missing():
     return None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """A running Chromium; without one its tests are left out, loudly, or fail if it is demanded."""
+    """A running Chromium; without one its tests are left out, loudly, or fail if it is demanded.
+
+    It goes with its module: as long as it is there, an event loop runs in this thread, and nothing
+    else can run one.
+    """
     if (missing := _missing()) is not None:
         if os.environ.get(REQUIRED) == "1":
             pytest.fail(f"{REQUIRED}=1, and {missing}")
-        _left_out.append(missing)
-        pytest.skip(missing)
+        pytest.skip(f"LEFT OUT, the pack's page in a real browser: {missing}")
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 -- see above
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
         yield browser
         browser.close()
-
-
-def pytest_terminal_summary(terminalreporter):
-    if _left_out:
-        left_out = f"LEFT OUT, the pack's page in a real browser: {_left_out[0]}"
-        terminalreporter.section("left out", sep="!", yellow=True, bold=True)
-        terminalreporter.line(left_out, yellow=True, bold=True)
 
 
 # ---- drills of one's own --------------------------------------------------------------------
