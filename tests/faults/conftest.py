@@ -17,12 +17,15 @@ import pytest
 
 import vmstate
 from vmstate.authority import Authority
-from vmstate.clock import Clock
+from vmstate.clock import Clock, VirtualClock
 from vmstate.constitution.law import Constitution
-from vmstate.constitution.loading import load_constitution
+from vmstate.constitution.loading import load_constitution, read_constitution
+from vmstate.keys import PrivateKey
+from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.merkle import Tree, leaf_hash
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.store import Ledger
+from vmstate.signing import Request
 
 HERE = Path(__file__).parent
 LAW = load_constitution(HERE.parent / "expiry" / "short.toml")
@@ -169,6 +172,73 @@ class Stage:
                 raise AssertionError(f"no lease ended within {PATIENCE} s") from None
 
         return next_end
+
+
+class Asking:
+    """The shipped constitution, a key for everybody in it, and a clock to move.
+
+    Ada is an operator and may ask for GUARDIAN, which guardians and the sovereign approve.
+    """
+
+    ada, bob, agent = "did:vm:operator:ada", "did:vm:operator:bob", "did:vm:agent:7"
+    one, two, root = "did:vm:guardian:one", "did:vm:guardian:two", "did:vm:sovereign:root"
+    sensor = "did:vm:sensor:edr"
+    reason = "look at ticket 4711"
+
+    def __init__(self, path: Path, extra: str = "", controllers: dict[str, str] | None = None):
+        text = (HERE.parents[1] / "constitution.toml").read_text(encoding="utf-8")
+        named = (self.ada, self.bob, self.agent, self.one, self.two, self.root, self.sensor)
+        for name in dict.fromkeys((*named, *(controllers or {}))):
+            text += f'\n[principals."{name}"]\nkey = "{self.key(name).public}"\n'
+            if name in (controllers or {}):
+                text += f'controller = "{(controllers or {})[name]}"\n'
+        self.clock = VirtualClock(NOON)
+        law = read_constitution(f"{text}\n{extra}".encode())
+        self.vm = Authority.create(law, path, clock=self.clock)
+
+    @staticmethod
+    def key(name: str) -> PrivateKey:
+        return PrivateKey.derive("asking", name)
+
+    def climb(self, who: str) -> None:
+        asked = {"trigger": "operator_request", "reason": self.reason}
+        self.vm.escalate(who, "operator", **asked).raise_for_denial()
+
+    def prepare(self, who: str, **fields: Any) -> Request:
+        asked = {"trigger": "operator_request", "reason": self.reason, **fields}
+        return self.vm.prepare(who, "guardian", **asked)
+
+    def open(self, who: str) -> str:
+        receipt = self.vm.open_request(self.prepare(who))
+        assert receipt.type == "request", receipt.message
+        return str(receipt.fields["what"]["detail"]["request"])
+
+    def approve(self, request: str, by: str, **fields: Any) -> Receipt:
+        return self.vm.approve(request, by, self.key(by), **fields)
+
+    @staticmethod
+    def codes(receipt: Receipt) -> list[str]:
+        return [one.code for one in receipt.unmet]
+
+
+@pytest.fixture
+def make_asking(tmp_path: Path) -> Iterator[Callable[..., Asking]]:
+    """Makes those; each ledger is audited when its test is over."""
+    made: list[Asking] = []
+
+    def make(**fields: Any) -> Asking:
+        made.append(Asking(tmp_path / f"asking-{len(made)}.db", **fields))
+        return made[-1]
+
+    yield make
+    for one in made:
+        assert audit_ledger(one.vm.ledger).findings == ()
+        one.vm.close()
+
+
+@pytest.fixture
+def asking(make_asking: Callable[..., Asking]) -> Asking:
+    return make_asking()
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ from vmstate.decisions.pending import (
     ended_detail,
     lapse_of,
 )
-from vmstate.leases.lease import LOCKED
+from vmstate.leases.lease import CLOCK_REGRESSION, LOCKED
 from vmstate.leases.watermark import later
 from vmstate.signing import Approval, Attestation, Request, Signed
 
@@ -324,7 +324,7 @@ def lapse(one: Lapse, now: Moment, via: str | None) -> Entry:
     return replace(
         entry,
         outcome="expired",
-        due=one.due,
+        due=None if one.state in {AMENDED, CLOCK_REGRESSION} else one.due,
         ended_via=via,
         spends=(asked.id,),
         asks=asked.over(one.state, now),
