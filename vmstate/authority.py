@@ -29,12 +29,11 @@ from vmstate.decisions.pending import Asked
 from vmstate.decisions.route import Explanation, shortest_route
 from vmstate.decisions.showing import Pending
 from vmstate.door import ANCHOR, Door, check_request_id
-from vmstate.errors import InputError, LedgerMismatch, LedgerUnavailable, UnknownPrincipal
+from vmstate.errors import LedgerMismatch, LedgerUnavailable, UnknownPrincipal
 from vmstate.leases.lease import Certain, Lease
 from vmstate.leases.lock import Lock
 from vmstate.leases.standing import Standing
-from vmstate.ledger.bearing import find_request, state_for
-from vmstate.ledger.checkpoint import Checkpoint
+from vmstate.ledger.bearing import anchoring, find_request, state_for
 from vmstate.ledger.in_force import InForce
 from vmstate.ledger.outbox import Backlog, Outbox
 from vmstate.ledger.receipt import Receipt
@@ -90,7 +89,8 @@ class Authority(Door):
         if in_force != constitution.digest:
             raise LedgerMismatch(
                 f"{ledger.path} is under the constitution {in_force}, not {constitution.digest}: "
-                "open it with its own, or run vmstate init again if it was never used"
+                "open it with its own, have it amended (vmstate amend), or run vmstate init again "
+                "if it was never used"
             )
         self.ledger = ledger
         self.clock: Clock = clock or SystemClock()
@@ -400,7 +400,7 @@ class Authority(Door):
 
     def _decide(self, snapshot: Snapshot, command: Command, now: Moment) -> Decision:
         if isinstance(command, Act) and command.act == ANCHOR:
-            command = self._anchoring(snapshot, command)
+            command = anchoring(snapshot, self.origin, command)
         return self._law.decider.decide(self._state(snapshot, command), command, now)
 
     def _shown(self, snapshot: Snapshot, asked: Asked, now: Moment) -> Pending:
@@ -409,17 +409,6 @@ class Authority(Door):
 
     def _state(self, snapshot: Snapshot, command: Command) -> State:
         return state_for(snapshot, command, self._law.decider.law, self._law.timed)
-
-    def _anchoring(self, snapshot: Snapshot, command: Act) -> Act:
-        """An anchor holds what the ledger says at its own place, whatever its caller would say."""
-        if command.arguments or command.proofs:
-            raise InputError(f"{ANCHOR} takes no arguments: it says what the ledger says")
-        head = snapshot.head()
-        body = Checkpoint.of(self.ledger.origin, head.tree).text().encode()
-        roots = {scroll: root for scroll, (_, root) in snapshot.scrolls().items()}
-        arguments = {"size": str(head.tree.size), **roots}
-        proofs = {"checkpoint": canonical.digest(body)}
-        return command.model_copy(update={"arguments": arguments, "proofs": proofs})
 
     def _held(self, principal: str) -> str:
         """The profile that `principal` holds now; "", above nothing, for who is unknown or locked.

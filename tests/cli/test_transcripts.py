@@ -42,6 +42,7 @@ WRITING = {
     "serve",
     "lock",
     "unlock",
+    "amend",
     "request",
     "hook",
 }

@@ -50,7 +50,8 @@ def test_a_ledger_is_refused_under_another_constitution(house):
     said = refusal(LedgerMismatch, lambda: Authority(other, house.ledger))
     assert said == (
         f"{house.path} is under the constitution {house.law.digest}, not {other.digest}: open it "
-        "with its own, or run vmstate init again if it was never used"
+        "with its own, have it amended (vmstate amend), or run vmstate init again if it was never "
+        "used"
     )
 
 

@@ -1,6 +1,8 @@
 """What of a ledger bears on one command, gathered for whoever decides it."""
 
+from vmstate import canonical
 from vmstate.decisions.command import (
+    Act,
     Activate,
     Command,
     DenyRequest,
@@ -13,6 +15,7 @@ from vmstate.decisions.law import Law
 from vmstate.decisions.pending import Asked
 from vmstate.decisions.statements import budgets_of, statement_ids
 from vmstate.errors import InputError, LedgerNotFound
+from vmstate.ledger.checkpoint import Checkpoint
 from vmstate.ledger.snapshot import Scope, Snapshot
 
 
@@ -29,6 +32,18 @@ def state_for(snapshot: Snapshot, command: Command, law: Law, timed: tuple[str, 
     scope = Scope(law.constitution.baseline, law.people.family(principal), timed)
     ids, budgets = statement_ids(command, asked), budgets_of(command, law.constitution)
     return snapshot.state(principal, scope, ids, budgets, asked)
+
+
+def anchoring(snapshot: Snapshot, origin: str, command: Act) -> Act:
+    """An anchor holds what the ledger says at its own place, whatever its caller would say."""
+    if command.arguments or command.proofs:
+        raise InputError(f"{command.act} takes no arguments: it says what the ledger says")
+    head = snapshot.head()
+    body = Checkpoint.of(origin, head.tree).text().encode()
+    roots = {scroll: root for scroll, (_, root) in snapshot.scrolls().items()}
+    arguments = {"size": str(head.tree.size), **roots}
+    proofs = {"checkpoint": canonical.digest(body)}
+    return command.model_copy(update={"arguments": arguments, "proofs": proofs})
 
 
 def find_request(snapshot: Snapshot, beginning: str) -> Asked:

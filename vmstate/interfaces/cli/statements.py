@@ -232,13 +232,17 @@ def _say_request(prepared: "Request") -> None:
 
 def request_lines(prepared: "Request") -> list[str]:
     """All that whoever signs a request signs, in words."""
-    from vmstate.decisions.command import TOOL_CALL
+    from vmstate.decisions.command import AMENDMENT, TOOL_CALL
 
     lines = []
     if prepared.to is None and prepared.trigger == TOOL_CALL:
         called = f"{prepared.facts.get('kind')} {prepared.facts.get('name')}"
         server = prepared.facts.get("server")
         lines.append(f"  {prepared.principal} uses {called} of {server}, once")
+    elif prepared.to is None and prepared.trigger == AMENDMENT:
+        lines.append(
+            f"  {prepared.principal} asks for another law: vmstate amend shows what changes"
+        )
     elif prepared.to is None:
         lines.append(
             f"  {prepared.principal} says that the clock is right, although it reads early"
