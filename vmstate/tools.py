@@ -187,20 +187,13 @@ def cognitive_decide(decision: str, reason: str = "", threat_id: str | None = No
     return _act("cognitive.decide", reason=reason, arguments=arguments)
 
 
-@_together
 def cognitive_invoke_tem(threat_id: str, reason: str = "") -> Result:
     """Turn a threat into a defence, as guardian; the receipt names the facts that called for it.
 
-    `tem_context_hash` is the digest of the facts that the guards of the present lease saw. It
-    stands in that lease's receipt as well.
+    `tem_context_hash` is the digest of the facts that the guards saw when the topmost lease was
+    granted that rests on any. It stands in that lease's receipt as well.
     """
-    here = session()
-    if here.in_drill and (why := seat(here, "guardian", exactly=False)):
-        return _blocked(why)
-    context = _context_hash(here)
-    proofs = {"tem_context_hash": context} if context is not None else {}
-    result = _act("tem.invoke", reason=reason, arguments={"threat.id": threat_id}, proofs=proofs)
-    return {**result, "tem_context_hash": context}
+    return _act("tem.invoke", reason=reason, arguments={"threat.id": threat_id})
 
 
 def cognitive_audit_trail() -> Result:
@@ -340,20 +333,12 @@ def _backing(
 
 
 @_together
-def _act(
-    name: str,
-    *,
-    reason: str,
-    arguments: Mapping[str, str],
-    proofs: Mapping[str, str] | None = None,
-) -> Result:
+def _act(name: str, *, reason: str, arguments: Mapping[str, str]) -> Result:
     here = session()
     table = here.authority.constitution.document.acts.get(name)
     if table is not None and here.in_drill and (why := seat(here, table.profile, exactly=False)):
         return _blocked(why)
-    receipt = here.authority.act(
-        here.principal, name, reason=reason, arguments=dict(arguments), proofs=dict(proofs or {})
-    )
+    receipt = here.authority.act(here.principal, name, reason=reason, arguments=dict(arguments))
     result = receipt.fields["what"]["result"]
     return {**_result(receipt), "dry_run": result == "dry_run", "simulated": result == "simulated"}
 
@@ -402,19 +387,6 @@ def _newest() -> tuple[Receipt, ...]:
     with session().authority.ledger.read() as snapshot:
         after = snapshot.head().tree.size - HISTORY - 1
         return tuple(snapshot.receipts(after=max(after, -1)))
-
-
-def _context_hash(here: Session) -> str | None:
-    """The digest of the facts on which the present profile rests."""
-    try:
-        leases = here.authority.standing(here.principal).leases
-    except UnknownPrincipal:
-        return None
-    if not leases:
-        return None
-    with here.authority.ledger.read() as snapshot:
-        grant = snapshot.receipt(leases[-1].seq)
-    return str(grant.fields["proofs"]["tem_context_hash"])
 
 
 def _health(here: Session) -> Result:

@@ -121,7 +121,7 @@ def test_a_key_without_form_is_refused(world, key, told):
         world.operator(idempotency_key=key)
 
 
-@pytest.mark.parametrize("name", ["command", "idempotency", "request"])
+@pytest.mark.parametrize("name", ["command", "idempotency", "request", "tem_context_hash"])
 def test_no_act_can_say_what_receipts_prove_by_themselves(world, name):
     told = f"the proof '{name}' is vmstate's own: give it another name"
     with pytest.raises(InputError, match=told):

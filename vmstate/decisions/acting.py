@@ -1,7 +1,8 @@
 """Deciding acts and charges: is the profile held, is there enough, and is this only a drill?
 
 Nothing here is special about any act. What may be done, from which profile up, and what receipt it
-leaves, is the constitution's; vmstate says whether, and writes down that it was.
+leaves, is the constitution's; vmstate says whether, and writes down that it was. With it goes the
+digest of the facts that called for it: those of the topmost lease that was granted on any.
 """
 
 from dataclasses import replace
@@ -12,7 +13,7 @@ from vmstate.constitution.document import ALLOCATE, DEBIT
 from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.climb import denial, drill_faults
-from vmstate.decisions.command import Act, CreateBudget, Debit, DrillMode
+from vmstate.decisions.command import CONTEXT, Act, CreateBudget, Debit, DrillMode
 from vmstate.decisions.decision import DrillState, Entry, Grounds, State
 from vmstate.decisions.law import Law, lock_faults, standing_faults
 from vmstate.decisions.route import shortest_route
@@ -46,7 +47,7 @@ def act(law: Law, state: State, command: Act, now: Moment) -> Entry:
         type=table.receipt,
         scroll=table.scroll,
         detail=detail or None,
-        proofs=command.proofs,
+        proofs={**command.proofs, **entry.proofs},
     )
 
 
@@ -209,7 +210,13 @@ def _done(
         touches=touches,
         act=name,
         result=table.in_drill if in_drill else None,
+        proofs=_context(state, now),
     )
+
+
+def _context(state: State, now: Moment) -> dict[str, str]:
+    resting = [lease.seq for lease in state.stack.standing(now) if lease.seq in state.contexts]
+    return {CONTEXT: state.contexts[resting[-1]]} if resting else {}
 
 
 def _treasury_denial(

@@ -27,9 +27,9 @@ FACTS = 16  # and
 APPROVALS = 16  # and
 ATTESTATIONS = 4  # together fit a receipt of 65,535 bytes
 ONCE_KEY_BYTES = 128  # a UUID fits three times
-# What receipts prove by themselves; an act that could say so would be believed. The hash of Tem's
-# context is not among them: it is the act on Tem that says which facts called for it.
-OWN_PROOFS = frozenset(("command", "idempotency", "request"))
+CONTEXT = "tem_context_hash"  # the proof that is the digest of the facts which called for this
+# What receipts prove by themselves; an act that could say so would be believed.
+OWN_PROOFS = frozenset(("command", "idempotency", "request", CONTEXT))
 TOOL_CALL = "tool_call"  # the trigger of a request for one call of a tool
 AMENDMENT = "constitution_amendment"  # the trigger of a request for another law
 NEW_LAW = "constitution.new"  # and its fact: the digest of that law

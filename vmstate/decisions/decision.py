@@ -37,7 +37,8 @@ class State:
     statements that counted before, `budgets` those that the command is about, `allocated` the sum
     of all. `drill` is None in a live ledger. `locks` are those without a recorded end. `waiting`
     holds the open requests of everybody with the same person behind them, `asked` the one that the
-    command is about, open or over.
+    command is about, open or over. `contexts` holds, where the command is an act, the digest of the
+    facts that an open lease was granted on, by the lease's number; none for those without facts.
     """
 
     principal: str
@@ -51,6 +52,7 @@ class State:
     locks: tuple[Lock, ...] = ()
     waiting: tuple[Asked, ...] = ()
     asked: Asked | None = None
+    contexts: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def watermark(self) -> Watermark:

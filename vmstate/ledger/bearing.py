@@ -1,10 +1,15 @@
 """What of a ledger bears on one command, gathered for whoever decides it."""
 
+from dataclasses import replace
+
 from vmstate import canonical
 from vmstate.decisions.command import (
+    CONTEXT,
     Act,
     Activate,
     Command,
+    CreateBudget,
+    Debit,
     DenyRequest,
     HandIn,
     Release,
@@ -15,6 +20,7 @@ from vmstate.decisions.law import Law
 from vmstate.decisions.pending import Asked
 from vmstate.decisions.statements import budgets_of, statement_ids
 from vmstate.errors import InputError, LedgerNotFound
+from vmstate.leases.lease import LeaseStack
 from vmstate.ledger.checkpoint import Checkpoint
 from vmstate.ledger.snapshot import Scope, Snapshot
 
@@ -31,7 +37,16 @@ def state_for(snapshot: Snapshot, command: Command, law: Law, timed: tuple[str, 
         principal = asked.principal if asked is not None else principal
     scope = Scope(law.constitution.baseline, law.people.family(principal), timed)
     ids, budgets = statement_ids(command, asked), budgets_of(command, law.constitution)
-    return snapshot.state(principal, scope, ids, budgets, asked)
+    state = snapshot.state(principal, scope, ids, budgets, asked)
+    if isinstance(command, Act | CreateBudget | Debit):
+        return replace(state, contexts=_contexts(snapshot, state.stack))
+    return state
+
+
+def _contexts(snapshot: Snapshot, stack: LeaseStack) -> dict[int, str]:
+    """The digests of the facts that the leases in `stack` were granted on, where there were any."""
+    grants = [snapshot.receipt(lease.seq).fields for lease in stack.leases]
+    return {said["seq"]: said["proofs"][CONTEXT] for said in grants if said["authority"]["facts"]}
 
 
 def anchoring(snapshot: Snapshot, origin: str, command: Act) -> Act:

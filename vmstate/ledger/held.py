@@ -14,7 +14,8 @@ from vmstate.ledger.receipt import Receipt
 class Held:
     """`expires_at` is its end at the latest, `ends_at` if nothing more is done under it.
 
-    `ended_at` and `ending` are None while it is open.
+    `ended_at` and `ending` are None while it is open. `context` is the digest of the facts that it
+    was granted on, None where there were none.
     """
 
     seq: int
@@ -35,6 +36,7 @@ class Held:
     ended_at: datetime | None = None
     ending: str | None = None
     unseated: bool = False
+    context: str | None = None
 
     @property
     def is_spent(self) -> bool:

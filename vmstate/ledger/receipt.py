@@ -28,6 +28,7 @@ from vmstate.constitution.document import MONEY_TYPES
 from vmstate.constitution.guards import limits_of
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.unmet import Unmet
+from vmstate.decisions.command import CONTEXT
 from vmstate.decisions.decision import Entry
 from vmstate.errors import Denied, InputError, TamperError
 from vmstate.ledger.merkle import leaf_hash
@@ -334,7 +335,7 @@ def _proofs(entry: Entry) -> dict[str, Json]:
     if entry.type == "profile_escalation":
         # What the guards saw, so that an auditor can judge the rule again (runbook, drill 1).
         facts = canonical.encode(dict(entry.grounds.facts))
-        proofs = {**proofs, "tem_context_hash": canonical.digest(facts)}
+        proofs = {**proofs, CONTEXT: canonical.digest(facts)}
     if entry.grounds.request is not None:
         proofs = {**proofs, "request": entry.grounds.request}
     return dict(proofs)

@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vmstate import canonical
 from vmstate.canonical import parse_at
 from vmstate.constitution.document import ApprovalNeed
 from vmstate.constitution.facts import read_facts, spell
@@ -25,6 +24,7 @@ from vmstate.leases.lease import LOCKED, PARENT_ENDED, lease_id
 from vmstate.ledger.amended import Amended
 from vmstate.ledger.called import call_faults
 from vmstate.ledger.charged import take_allocation, take_charges
+from vmstate.ledger.context import Contexts
 from vmstate.ledger.finding import Finding
 from vmstate.ledger.held import Held, keep_alive, use_faults
 from vmstate.ledger.laws import people_of
@@ -79,6 +79,7 @@ class Replay:
     locks: LockBook = field(default_factory=LockBook)
     answered: dict[str, tuple[str, int]] = field(default_factory=dict)
     amended: Amended = field(default_factory=Amended)
+    contexts: Contexts = field(default_factory=Contexts)
 
     def __post_init__(self) -> None:
         if self.law is not None:
@@ -171,11 +172,11 @@ def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:
     replay.find_all(replay.locks.faults(receipt, replay.law, replay.people), seq)
     replay.find_all(call_faults(receipt, replay.law, replay.people, replay.leases), seq)
     _check_statements(replay, receipt, seq)
+    replay.find_all(replay.contexts.faults(replay.leases, receipt), seq)
     if receipt.type in _EFFECTS:
         _EFFECTS[receipt.type](replay, receipt, seq)
     if said["what"]["lease"] is not None and receipt.type not in _ABOUT_LEASES:
-        for fault in use_faults(replay.leases, receipt):
-            replay.find(fault, seq)
+        replay.find_all(use_faults(replay.leases, receipt), seq)
     _charged(replay, receipt, seq)
 
 
@@ -260,9 +261,7 @@ def _granted(replay: Replay, receipt: Receipt, seq: int) -> None:
         if parent.ends_at <= receipt.at:
             replay.find("stands on a lease that was over", seq)
     keep_alive(replay.leases, held, receipt.at)
-    facts = canonical.digest(canonical.encode(said["authority"]["facts"]))
-    if said["proofs"].get("tem_context_hash") != facts:
-        replay.find("its context hash is not that of its facts", seq)
+    replay.find_all(replay.contexts.begin(held, receipt), seq)
     _by_its_rule(replay, receipt, held, seq)
     said_of_climb(replay, receipt, seq)
     replay.leases[what["lease"]] = held
@@ -335,22 +334,20 @@ def _ended(replay: Replay, receipt: Receipt, seq: int) -> None:
         replay.find(f"does not name the receipt that granted {what['lease']!r}", seq)
     if (said["who"]["principal"], what["from"]) != (held.principal, held.profile):
         replay.find(f"names another holder or profile of {what['lease']!r}", seq)
+    replay.contexts.end(held)
     replay.find_all(replay.amended.end_faults(receipt), seq)
     if what["ending"] == LOCKED:
         replay.find_all(replay.locks.end_faults(receipt, replay.law, replay.people), seq)
-    for fault in held.end(receipt):
-        replay.find(fault, seq)
+    replay.find_all(held.end(receipt), seq)
     replay.on_end(held)
 
 
 def _allocated(replay: Replay, receipt: Receipt, seq: int) -> None:
-    for fault in take_allocation(replay.budgets, receipt, seq):
-        replay.find(fault, seq)
+    replay.find_all(take_allocation(replay.budgets, receipt, seq), seq)
 
 
 def _charged(replay: Replay, receipt: Receipt, seq: int) -> None:
-    for fault in take_charges(replay.budgets, receipt):
-        replay.find(fault, seq)
+    replay.find_all(take_charges(replay.budgets, receipt), seq)
 
 
 def _check_statements(replay: Replay, receipt: Receipt, seq: int) -> None:
