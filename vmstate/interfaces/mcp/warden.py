@@ -117,14 +117,10 @@ class Warden:
         text = _spell(arguments)
         shown, claims = _form(self.server, name, text)
         salted = digest(f"{salt}\n{text}".encode())
-        if not claims:
-            baseline = self.door.constitution.baseline
-            known = self.door.may(principal, baseline)  # first: it is what finds an amended law
-            found = self._table_rule(kind, name)
-            if found is not None and known and _is_free(found[1], baseline):
-                # Counted by pattern: names below one could be as many as an agent likes.
-                self._fold((principal, kind, found[0], False), salted)
-                return Judgement(True, found[1], None, None, salt)
+        if not claims and (free := self._free(principal, kind, name)) is not None:
+            # Counted by pattern: names below one could be as many as an agent likes.
+            self._fold((principal, kind, free[0], False), salted)
+            return Judgement(True, free[1], None, None, salt)
         asked = {"principal": principal, "server": self.server, "kind": kind, "name": shown}
         asked["proven"] = self.proven
         command = make_command(Call, {**asked, "arguments": salted, "claims": claims})
@@ -132,6 +128,17 @@ class Warden:
         if found is not None and found[1].each_call:
             return self._judge_single(command, text)
         return self._decide(command, salt)
+
+    def _free(self, principal: str, kind: Kind, name: str) -> tuple[str, ToolRule] | None:
+        """The rule, with its pattern, by which everybody may make this call; None if none does."""
+        baseline = self.door.constitution.baseline
+        found = self._table_rule(kind, name)
+        if found is None or not _is_free(found[1], baseline):
+            return None
+        if not self.door.may(principal, baseline):
+            return None
+        found = self._table_rule(kind, name)  # again: asking is what finds an amended law
+        return found if found is not None and _is_free(found[1], baseline) else None
 
     def _judge_single(self, command: Call, text: str) -> Judgement:
         """A call that needs its own approval: the same call finds the request that it made."""
@@ -251,13 +258,10 @@ class Warden:
     def _decide(self, command: Call, salt: str) -> Judgement:
         """Write the receipt of a call; of a refusal only where it is news."""
         key: _Key = (command.principal, command.kind, command.name, True)
-        promising = not command.claims and self.may_call(*key[:3])[0]
-        explanation = None if promising else self.door.why(command)
-        if explanation is not None and not explanation.granted:
+        if self._is_no_news(key) and not (explanation := self.door.why(command)).granted:
             earlier = self._repeated(key, command.arguments)
             if earlier is not None:
-                unmet = explanation.unmet
-                return self._refused(command, unmet, earlier.receipt, salt)
+                return self._refused(command, explanation.unmet, earlier.receipt, salt)
         receipt = self.door.submit(command)
         if not receipt.granted:
             self._remember(key, receipt.seq)
@@ -291,6 +295,11 @@ class Warden:
             if key not in self._folds:
                 self._folds[key] = self._begun()
             self._folds[key].add(arguments)
+
+    def _is_no_news(self, key: _Key) -> bool:
+        """Whether a refusal of this would repeat another, or be one too many."""
+        with self._lock:
+            return key in self._folds or self._spent(key[0])
 
     def _repeated(self, key: _Key, arguments: str) -> _Fold | None:
         """Count a refusal that is no news, and say with which receipt it is told."""
