@@ -62,9 +62,18 @@ def test_a_screen_says_what_is_locked_who_is_behind_and_that_it_is_a_drill():
     behind = Row("behind", "pager", "", "pager is behind: 1 notice waits")
     seen = drawn(locked, behind, is_drill=True)
     assert "DRILL" in seen
-    assert "LOCKED\neverybody  locked by root: keys were stolen  lock-5" in seen
+    assert "LOCKED\nlock-5  everybody  locked by root: keys were stolen" in seen
     assert "BEHIND\npager is behind: 1 notice waits" in seen
     assert "everybody stands at observer" in seen
+
+
+def test_a_screen_says_what_waits_for_whom_and_for_how_long():
+    until, left = NOON + timedelta(minutes=30), timedelta(minutes=30, microseconds=-1)
+    what = "guardian, pending: requires approval by 1 of staff, has 0"
+    seen = drawn(Row("request", "1f2e3d4c5b6a", "alice", what, until, left))
+    line = f"1f2e3d4c5b6a  alice  {what}, until"
+    assert f"WAITING\n{line}" in seen
+    assert "12:30:00Z (29m59s)" in seen
 
 
 def test_a_screen_names_how_many_leases_it_has_no_room_for():

@@ -57,6 +57,7 @@ def test_a_target_that_fails_holds_up_no_other(failing):
         end(vm)
     assert deliverer.deliver_due() == 3
     assert len(desk.told("other")) == 3
+    assert deliverer.deliver_due() == 0
     # What is behind the first failure waits untried: a target that is down is not asked for each.
     assert [row.attempts for row in desk.waiting(vm, "pager")] == [1, 0, 0]
 

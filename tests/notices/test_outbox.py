@@ -13,6 +13,7 @@ from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.outbox import _BACKLOG, _DUE, FOLDS, KEPT, _values
 from vmstate.notices import Deliverer
+from vmstate.signing import approve
 
 
 def climb(vm, who="u:a", to="operator"):
@@ -86,6 +87,62 @@ def test_what_was_put_back_is_told_to_nobody(pager):
     with pytest.raises(LedgerUnavailable):
         vm.ledger.transact(work)
     assert desk.waiting(vm, "pager") == ()
+
+
+# ---- requests and amendments ----------------------------------------------------------------
+
+APPROVED = """
+[requests]
+waits        = "30m"
+usable_for   = "10m"
+open_at_most = 2
+
+[escalations.on_approval]
+from = "observer"
+to   = "guardian"
+trigger = "asked"
+ttl  = "10m"
+needs.approval = { count = 1, of = ["sovereigns"] }
+"""
+
+
+def test_a_request_is_told_when_it_is_left_open_complete_and_over(desk):
+    desk.target("pager", "request")
+    desk.law_text += APPROVED
+    vm = desk.make()
+    key = PrivateKey.derive("short", "root")
+    first, second = (
+        vm.prepare("u:a", "guardian", trigger="asked", reason=f"ticket {number}")
+        for number in (1, 2)
+    )
+    vm.open_request(first)
+    vm.approve(first.id, "root", key).raise_for_denial()
+    vm.open_request(second)
+    vm.withdraw("u:a", second.id).raise_for_denial()
+    Deliverer(vm).deliver_due()
+    one, two = first.id[:19], second.id[:19]
+    assert desk.messages("pager") == [
+        f"request {one} of u:a for guardian: pending; ticket 1",
+        f"request {one} of u:a for guardian: complete",
+        f"request {two} of u:a for guardian: pending; ticket 2",
+        f"request {two} of u:a for guardian: withdrawn",
+    ]
+    assert [one["principal"] for one in desk.told("pager")] == ["u:a"] * 4
+
+
+def test_an_amendment_is_told_to_whom_the_law_named_before_and_to_whom_it_names_now(desk):
+    desk.target("old", "amended")
+    vm = desk.make()
+    desk.target("new", "amended")
+    toml = desk.law_text.replace('version  = "1"', 'version  = "2"').encode()
+    key = PrivateKey.derive("short", "root")
+    request = vm.prepare_amendment("u:op", toml)
+    approval = approve(request, "root", key, expires_at=vm.now() + timedelta(minutes=1))
+    holder = PrivateKey.derive("short", "u:op")
+    vm.amend("u:op", toml, request=request, approvals=(approval,), key=holder).raise_for_denial()
+    Deliverer(vm).deliver_due()
+    for name in ("old", "new"):
+        assert desk.messages(name) == ["the constitution is now short 2"]
 
 
 # ---- locks --------------------------------------------------------------------------------

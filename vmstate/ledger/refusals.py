@@ -27,7 +27,7 @@ from typing import Any
 from vmstate import canonical
 from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment, duration_us, from_us, to_us
-from vmstate.decisions.command import Call, CommandBase, Tally
+from vmstate.decisions.command import Call, CommandBase, Tally, order_arguments
 from vmstate.decisions.decision import Decision, Entry, Grounds
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Snapshot
@@ -132,8 +132,12 @@ def _may_count(transaction: Transaction, command: CommandBase, answer: Entry) ->
 
 def _keys(command: CommandBase, answer: Entry) -> tuple[str, str]:
     codes: list[Json] = [*sorted({one.code for one in answer.grounds.unmet})]
-    kind: list[Json] = [command.verb, answer.proof, answer.actor, answer.principal, codes]
-    asked: list[Json] = [*kind, answer.grounds.rule, command.model_dump_json()]
+    caller = None if command.caller is None else str(command.caller)
+    who: list[Json] = [answer.actor, answer.principal, answer.proof, caller]
+    kind: list[Json] = [command.verb, *who, codes]
+    order = None if command.order is None else command.order.statement.id
+    asked: list[Json] = [*kind, answer.grounds.rule, command.reason, order]
+    asked += [command.idempotency_key, {**order_arguments(command)}]
     same, alike = (canonical.digest(canonical.encode(one)) for one in (asked, kind))
     return same, alike
 

@@ -87,7 +87,7 @@ def leave_open(
     if settings.json:
         emit({**receipt_body(receipt), "request": pending_body(shown)})
     else:
-        click.echo(_short(shown))
+        click.echo(short_id(shown))
         _say_pending(shown)
         say(f"  receipt {receipt.seq}  {receipt.id}")
     raise SystemExit(BLOCKED)
@@ -131,7 +131,7 @@ def withdraw(settings: Settings, id_: str, who: str | None, reason: str, once: s
     shown = door.request(id_)
     holder = _holder(door, shown, who)
     receipt = door.withdraw(holder, shown.id, reason=reason, idempotency_key=once)
-    answer(receipt, settings, f"{_short(shown)} is withdrawn")
+    answer(receipt, settings, f"{short_id(shown)} is withdrawn")
 
 
 def _holder(door: "Door", shown: "Pending", who: str | None) -> str:
@@ -155,7 +155,7 @@ def list_requests(settings: Settings, principal: str | None, *, everything: bool
         return
     rows = [
         (
-            _short(one),
+            short_id(one),
             one.request.principal,
             one.request.to or "",
             one.state,
@@ -195,7 +195,7 @@ def show(settings: Settings, /, id_: str, output: Path | None, **given: Any) -> 
     say(f"  or ssh-keygen -Y sign -n vmstate -f KEY {output}")
     say(f"then: vmstate sign {output} --signature SIGNATURE -o FILE")
     verb, option = ("attest", "attestation") if given["attest"] else ("approve", "approval")
-    say(f"and: vmstate request {verb} {_short(shown)} --{option} FILE")
+    say(f"and: vmstate request {verb} {short_id(shown)} --{option} FILE")
 
 
 def _statement(
@@ -282,7 +282,7 @@ def deny(settings: Settings, /, id_: str, once: str | None, **given: Any) -> Non
     actor = by or asker(door, given["who"])
     reason = given["reason"]
     receipt = door.deny(actor, shown.id, key=key, reason=reason, idempotency_key=once)
-    answer(receipt, settings, f"{_short(shown)} is denied")
+    answer(receipt, settings, f"{short_id(shown)} is denied")
 
 
 def _signer(door: "Door", given: dict[str, Any]) -> tuple[Any, str]:
@@ -309,14 +309,15 @@ def _say_taken(settings: Settings, door: "Door", receipt: "Receipt", shown: "Pen
         now = door.request(shown.id)
         until = spell_time(now.usable_until or now.waits_until)
         what = "may be activated" if now.state == "complete" else "waits for more"
-        said = f"{_short(now)} is {now.state}: it {what} until {until}"
+        said = f"{short_id(now)} is {now.state}: it {what} until {until}"
     answer(receipt, settings, said)
 
 
 # ---- words ------------------------------------------------------------------------------------
 
 
-def _short(shown: "Pending") -> str:
+def short_id(shown: "Pending") -> str:
+    """As much of a request's id as people are shown."""
     return shown.id.removeprefix("sha256:")[:DIGITS]
 
 
@@ -325,7 +326,7 @@ def _say_pending(shown: "Pending") -> None:
     say(f"{principal} waits for {to} until {spell_time(shown.waits_until)}:")
     for unmet in shown.missing:
         say(f"  {unmet.message}  [{unmet.code}]")
-    say(f"next: vmstate request approve {_short(shown)} --key KEY, by whom it takes")
+    say(f"next: vmstate request approve {short_id(shown)} --key KEY, by whom it takes")
 
 
 def _state_lines(shown: "Pending") -> list[str]:

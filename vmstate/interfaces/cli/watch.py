@@ -19,6 +19,7 @@ import click
 from vmstate.canonical import Json, format_at, format_duration
 from vmstate.errors import LedgerError
 from vmstate.interfaces.cli.output import count, emit, say, spell_time
+from vmstate.interfaces.cli.requests import short_id
 from vmstate.interfaces.cli.settings import Command, Settings
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ SOON, SOONER = timedelta(minutes=5), timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that is so now. `left` and `share` of a lease count down; nothing else changes."""
+    """One thing that is so now. `left` and the `share` of a lease that is left count down."""
 
     kind: str
     id: str
@@ -99,19 +100,19 @@ def watch(settings: Settings, *, once: bool) -> None:
 
 def look(door: "Door") -> Frame:
     """What is so now; raises what a door's reads do."""
-    size = door.size()
+    size, now = door.size(), door.now()
     return Frame(
-        at=door.now(),
+        at=now,
         origin=door.origin,
         is_drill=door.is_drill,
         baseline=door.constitution.baseline,
         size=size,
-        rows=tuple(_rows(door)),
+        rows=tuple(_rows(door, now)),
         latest=door.receipts(after=size - LATEST - 1, limit=LATEST),
     )
 
 
-def _rows(door: "Door") -> Iterator[Row]:
+def _rows(door: "Door", now: datetime) -> Iterator[Row]:
     for standing in door.status():
         for lease in standing.leases:
             left, whole = standing.left(lease), lease.ends_at - lease.granted_at
@@ -122,10 +123,16 @@ def _rows(door: "Door") -> Iterator[Row]:
             yield Row("lease", lease.id, standing.principal, what, lease.ends_at, left, share)
     for due in door.due(limit=OWED):
         yield Row("owed", due.lease, due.principal, "over, receipt owed", due.ended_at)
+    for pending in door.requests():
+        asked, id_ = pending.request, short_id(pending)
+        missing = "; ".join(one.message for one in pending.missing)
+        what = f"{asked.to}, {pending.state}" + (f": {missing}" if missing else "")
+        until = pending.usable_until or pending.waits_until
+        yield Row("request", id_, asked.principal, what, until, until - now)
     for lock in door.locks():
-        until = None if lock.until is None else lock.until.wall
+        ends = None if lock.until is None else lock.until.wall
         what = f"locked by {lock.by}" + (f": {lock.reason}" if lock.reason else "")
-        yield Row("lock", lock.id, lock.subject, what, until)
+        yield Row("lock", lock.id, lock.subject, what, ends)
     for backlog in door.backlogs():
         if backlog.is_behind:
             yield Row("behind", backlog.target, "", backlog.message)
@@ -205,6 +212,9 @@ def _on_a_screen(door: "Door") -> None:
                 live.update(Group(Text(f"{error}; looking again", "bold red"), shown), refresh=True)
 
 
+_LISTS = (("WAITING", "request", "cyan"), ("LOCKED", "lock", "red"), ("BEHIND", "behind", "yellow"))
+
+
 def draw(frame: Frame) -> "Drawing":
     """A frame as a terminal shows it."""
     from rich.console import Group
@@ -221,7 +231,7 @@ def draw(frame: Frame) -> "Drawing":
     if len(leases) > DRAWN:
         parts.append(Text(f"and {len(leases) - DRAWN:,} more, which end later", "dim"))
     parts.append(Text(f"everybody {'else ' if leases else ''}stands at {frame.baseline}", "dim"))
-    for title, kind, style in (("LOCKED", "lock", "red"), ("BEHIND", "behind", "yellow")):
+    for title, kind, style in _LISTS:
         rows = frame.of(kind)
         if rows:
             parts += [Text(), Text(title, f"bold {style}"), *(_line(one) for one in rows)]
@@ -240,7 +250,7 @@ def _leases(rows: Iterable[Row]) -> "Drawn":
             drawn.add_row(Text(row.who), Text(row.what, "red"), owed, "", until, row.id)
             continue
         style = "red" if row.left < SOONER else "yellow" if row.left < SOON else "green"
-        left = format_duration(row.left - row.left % timedelta(seconds=1))
+        left = _seconds(row.left)
         whole = round(row.share * BAR_CELLS)
         bar = Text.assemble(("━" * whole, style), ("╌" * (BAR_CELLS - whole), "bright_black"))
         cells = (Text(row.who), Text(row.what, "bold"), Text(left, style), bar)
@@ -274,13 +284,18 @@ def _latest(receipts: "Iterable[Receipt]") -> "Drawn":
     return drawn
 
 
+def _seconds(left: timedelta) -> str:
+    return format_duration(max(left - left % timedelta(seconds=1), timedelta()))
+
+
 def _line(row: Row) -> "Text":
     from rich.text import Text
 
     until = "" if row.until is None else f", until {spell_time(row.until)}"
+    until += "" if row.left is None else f" ({_seconds(row.left)})"
     who = f"{row.who}  " if row.who else ""
-    named = f"  {row.id}" if row.who else ""
-    return Text.assemble((who, "bold"), f"{row.what}{until}", (named, "dim"))
+    named = f"{row.id}  " if row.who else ""
+    return Text.assemble((named, "dim"), (who, "bold"), f"{row.what}{until}")
 
 
 def _table(*header: str) -> "Drawn":
