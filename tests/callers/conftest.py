@@ -138,3 +138,28 @@ def serve(tmp_path, monkeypatch):
 @pytest.fixture
 def service(serve):
     return serve()
+
+
+# ---- accounts of the machine --------------------------------------------------------------------
+
+REQUIRED = "VMSTATE_REQUIRE_ACCOUNTS"  # set to 1, their absence is a failure
+_left_out: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def accounts():
+    """The right to become other accounts; without it its tests are left out, loudly, or fail."""
+    if os.geteuid() == 0:
+        return
+    missing = "this is not root, and nobody else may become another account"
+    if os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"{REQUIRED}=1, and {missing}")
+    _left_out.append(missing)
+    pytest.skip(missing)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _left_out:
+        left_out = f"LEFT OUT, callers under accounts of their own: {_left_out[0]}"
+        terminalreporter.section("left out", sep="!", yellow=True, bold=True)
+        terminalreporter.line(left_out, yellow=True, bold=True)
