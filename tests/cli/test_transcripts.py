@@ -38,6 +38,7 @@ WRITING = {
     "renew",
     "release",
     "revoke",
+    "run",
     "recover",
     "serve",
     "lock",

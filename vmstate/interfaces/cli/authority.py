@@ -155,9 +155,9 @@ def escalate(
     """
     authority = settings.authority()
     if wait or follow:
-        _leave_open(settings, authority, _asked(authority, profile, given), follow=follow)
+        _leave_open(settings, authority, asked_for(authority, profile, given), follow=follow)
         return
-    receipt = authority.submit(_asked(authority, profile, given))
+    receipt = authority.submit(asked_for(authority, profile, given))
     answer(receipt, settings, spell_grant(receipt))
 
 
@@ -177,7 +177,7 @@ def why(settings: Settings, /, profile: str, **given: Any) -> None:
     Exits 0 if it would be granted, 3 if not.
     """
     authority = settings.authority()
-    explanation = authority.why(_asked(authority, profile, given))
+    explanation = authority.why(asked_for(authority, profile, given))
     if settings.json:
         emit(_explanation_body(explanation))
     elif explanation.expires_at is not None and explanation.lasts is not None:
@@ -344,7 +344,8 @@ def _leave_open(settings: Settings, door: "Door", asked: Any, *, follow: bool) -
     leave_open(settings, door, prepared, statements, follow=follow, once=once)
 
 
-def _asked(door: "Door", profile: str, given: dict[str, Any]) -> Any:
+def asked_for(door: "Door", profile: str, given: dict[str, Any]) -> Any:
+    """The climb that was typed."""
     from vmstate.decisions.command import Escalate, make_command
 
     fields = _backing(door, given)

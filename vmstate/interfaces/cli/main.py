@@ -34,6 +34,7 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "status": ("authority", "status", "Show who holds what, and until when."),
     "watch": ("watch", "watch", "Show that as it changes, with what waits and what is owed."),
     "escalate": ("authority", "escalate", "Ask for a profile."),
+    "run": ("run", "run", "Run a command under a lease that it does not outlive."),
     "renew": ("authority", "renew", "Ask for a later end of the topmost lease."),
     "release": ("authority", "release", "Give a lease back."),
     "revoke": ("authority", "revoke", "End anybody's lease, with a key that may."),
