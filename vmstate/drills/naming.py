@@ -17,7 +17,7 @@ from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.lines import Place, report
 from vmstate.drills.drill import Drill, Step, Value
-from vmstate.errors import DrillError
+from vmstate.errors import DrillError, InputError
 from vmstate.leases.lease import ENGINE_ENDINGS
 
 Wrong = tuple[Place, str]
@@ -45,7 +45,13 @@ _FIELDS = {
 
 
 def check_names(drills: Iterable[Drill], constitution: Constitution) -> None:
-    """Raise DrillError with a line for each name in `drills` that `constitution` doesn't know."""
+    """Raise DrillError with a line for each name in `drills` that `constitution` doesn't know.
+
+    Raises:
+        InputError: it has no [drill] table, and without one none of them can be run.
+    """
+    if constitution.document.drill is None:
+        raise InputError("the constitution has no [drill] table: add one to run drills")
     known = _Known(constitution)
     lines: list[str] = []
     for drill in drills:
@@ -64,7 +70,8 @@ class _Known:
 
     def __init__(self, constitution: Constitution) -> None:
         law = constitution.document
-        stand_ins = law.drill.stand_ins if law.drill is not None else {}
+        assert law.drill is not None
+        stand_ins = law.drill.stand_ins
         rules, acts = law.escalations, law.acts
         self.people = constitution.people.with_stand_ins(stand_ins, {})
         self.names: dict[str, Collection[str]] = {

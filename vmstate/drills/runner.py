@@ -110,6 +110,7 @@ def run_suite(
 
     Raises:
         DrillError: before any of them runs: the constitution doesn't know a name that one uses.
+        InputError: likewise: the constitution has no [drill] table.
     """
     drills, blocked = tuple(drills), ""
     check_names(drills, constitution)

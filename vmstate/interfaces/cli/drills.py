@@ -1,31 +1,66 @@
 """`drill list new run`: rehearsing on virtual time."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vmstate.canonical import Json, format_duration
-from vmstate.errors import InputError
+from vmstate.errors import DrillError, InputError
 from vmstate.interfaces.cli.output import emit, say, table
 from vmstate.interfaces.cli.settings import BLOCKED, ERROR, FAILED, OK, Command, Group, Settings
 
 if TYPE_CHECKING:
     from vmstate.constitution.law import Constitution
+    from vmstate.drills.drill import Drill
     from vmstate.drills.pack import Pack
     from vmstate.drills.runner import DrillRun
 
 _COLOURS = {"pass": "green", "fail": "red", "blocked": "yellow", "error": "red"}
+_LEDGERS = {"ledger": "--ledger", "socket": "--socket", "token_file": "--token-file"}
+_MISFITS = 10  # lines about packaged drills: a constitution of other names misfits each of them
 # What is worst comes first, and is what the exit code says.
 _CODES = {"error": ERROR, "blocked": BLOCKED, "fail": FAILED, "pass": OK}
 
 
-@click.group(cls=Group)
+def _without_ledger(params: Sequence[click.Parameter]) -> list[click.Parameter]:
+    """The same, without help on options that say which ledger: a drill has its own."""
+    for param in params:
+        if isinstance(param, click.Option) and param.name in _LEDGERS:
+            param.hidden = True
+    return list(params)
+
+
+class _Command(Command):
+    """A verb about drills; the ledger that others write to is none of its business."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params = _without_ledger(self.params)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        for name in sorted(ctx.ensure_object(Settings).typed & _LEDGERS.keys()):
+            raise click.UsageError(
+                f"{_LEDGERS[name]} is given, and a drill has a ledger of its own: leave it out. "
+                "What `drill run --keep FOLDER` leaves, other verbs read.",
+                ctx,
+            )
+        return super().invoke(ctx)
+
+
+class _Group(Group):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params = _without_ledger(self.params)
+
+
+@click.group(cls=_Group)
 def drill() -> None:
     """Rehearse on virtual time, in ledgers of their own."""
 
 
-@drill.command("list", cls=Command)
+@drill.command("list", cls=_Command)
 @click.pass_obj
 def list_drills(settings: Settings) -> None:
     """List the packaged drills."""
@@ -39,7 +74,7 @@ def list_drills(settings: Settings) -> None:
     table(("DRILL", "TITLE", "STEPS"), rows)
 
 
-@drill.command("new", cls=Command)
+@drill.command("new", cls=_Command)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_obj
 def new(settings: Settings, file: Path) -> None:
@@ -59,7 +94,7 @@ def new(settings: Settings, file: Path) -> None:
     say(f"next: vmstate drill run -v {file}")
 
 
-@drill.command("run", cls=Command)
+@drill.command("run", cls=_Command)
 @click.argument("drill_files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILES]...")
 @click.option(
     "--keep",
@@ -83,12 +118,12 @@ def run(
 ) -> None:
     """Run the packaged drills, or those in FILES.
 
-    The packaged ones run under the packaged constitution unless --constitution names another;
-    FILES run under yours. No live ledger is touched. Exits 0 if all passed, 1 if one failed, 4 if
-    one was blocked, 6 on an error.
+    The packaged ones run under the packaged constitution unless --constitution names another on
+    this line; FILES run under yours. No live ledger is touched. Exits 0 if all passed, else with
+    what is worst among them: 6 where one could not be run to its end, else 4 where one was blocked
+    because a gate before it did not pass, else 1 where one failed.
     """
     from vmstate.drills.drill import load_drill, packaged_drills
-    from vmstate.drills.naming import check_names
     from vmstate.drills.report import suite_body
     from vmstate.drills.runner import run_suite
 
@@ -97,7 +132,7 @@ def run(
     if twice:
         raise InputError(f"two drills are called {min(twice)!r}: give each an id of its own")
     law = _law(settings, packaged=not drill_files)
-    check_names(drills, law)
+    _check_names(drills, law, packaged=not drill_files)
     if keep is not None:
         _make_folder(keep)
     if pack is not None:
@@ -125,10 +160,25 @@ def _law(settings: Settings, *, packaged: bool) -> "Constitution":
 
     from vmstate.constitution.loading import read_constitution
 
-    if not packaged or "constitution" in settings.chosen:
+    if not packaged or "constitution" in settings.typed:
         return settings.law()
     preset = files("vmstate.constitution") / "presets" / "vaultmesh.toml"
     return read_constitution(preset.read_bytes(), name="vaultmesh.toml")
+
+
+def _check_names(drills: "tuple[Drill, ...]", law: "Constitution", *, packaged: bool) -> None:
+    """Refuse names that the law doesn't know; of packaged drills in a few lines, which say why."""
+    from vmstate.drills.naming import check_names
+
+    try:
+        check_names(drills, law)
+    except DrillError as error:
+        if not packaged:
+            raise
+        whose = f"the packaged drills rehearse the runbook's constitution, not {law.name}"
+        told = (f"{whose}: for your own, vmstate drill new", *error.problems[:_MISFITS])
+        more = len(error.problems) - _MISFITS
+        raise DrillError((*told, f"and {more} more") if more > 0 else told) from error
 
 
 def _write_pack(

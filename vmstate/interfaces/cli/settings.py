@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from vmstate.authority import Authority
@@ -21,7 +22,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 class Settings:
     """The global options; each may stand before the verb or after it.
 
-    `chosen` names those that were given, on the command line or in the environment. An empty
+    `typed` names those that stand on the command line, and not only in the environment. An empty
     `socket` is none: the ledger's file is opened.
     """
 
@@ -30,7 +31,7 @@ class Settings:
     socket: str = ""
     token_file: Path | None = None
     json: bool = False
-    chosen: set[str] = field(default_factory=set)
+    typed: set[str] = field(default_factory=set)
 
     def law(self) -> "Constitution":
         """The constitution; raises ConstitutionError."""
@@ -72,11 +73,13 @@ class Settings:
 
 
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    def remember(context: click.Context, _: click.Parameter, value: Any) -> Any:
+    def remember(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
         if value is not None and value is not False:
             settings = context.ensure_object(Settings)
             setattr(settings, name, value)
-            settings.chosen.add(name)
+            source = context.get_parameter_source(parameter.name or "")
+            if source is ParameterSource.COMMANDLINE:
+                settings.typed.add(name)
         return value
 
     return remember
