@@ -1,5 +1,6 @@
 """The gate as a process of its own: stdio on both sides, third parties' servers behind it."""
 
+import getpass
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,8 @@ tools.git_log    = { profile = "observer" }
 tools."git_*"    = { profile = "operator" }
 
 [tools.odd]
-tools."*" = { profile = "observer" }
+tools."*"    = { profile = "observer" }
+tools.change = { profile = "operator" }
 """
 REASON = "look at ticket 4711"
 SECONDS = 30
@@ -113,6 +115,39 @@ async def test_mcp_server_git(folder, mode):
     )
     assert staged.stdout == "a.txt\n"
     assert run(folder, "audit").returncode == 0
+
+
+async def test_a_gate_at_the_socket_of_serve_is_believed_as_the_account_it_runs_under(folder):
+    text = (folder / "constitution.toml").read_text(encoding="utf-8")
+    account = getpass.getuser()
+    text += f'\n[principals."agent:7"]\naccount = "{account}"\n\n[callers]\nhost = false\n'
+    (folder / "constitution.toml").write_text(text, encoding="utf-8")
+    run(folder, "init")
+    serve = subprocess.Popen(
+        [VMSTATE, "serve", "--socket", "door"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        serve.stderr.readline()
+        command = ("--socket", "door", "gate", "--as", "agent:7", "--server", "odd", "--")
+        gate = StdioServerParameters(
+            command=str(VMSTATE), args=[*command, *map(str, odd("plain"))], cwd=folder
+        )
+        with (folder / "gate.log").open("w") as log, anyio.fail_after(SECONDS):
+            async with Client(stdio_client(gate, errlog=log)) as agent:
+                await climb(agent)
+                assert not (await agent.call_tool("change", {})).is_error
+    finally:
+        serve.terminate()
+        serve.wait(SECONDS)
+        serve.stderr.close()
+    vm = Authority.open(folder / "constitution.toml", folder / "vmstate.db")
+    called = vm.receipts(type_="tool_call")
+    vm.close()
+    assert [one.fields["who"]["proof"] for one in called] == ["peer"]
 
 
 # ---- a gate that is killed ----------------------------------------------------------------------
