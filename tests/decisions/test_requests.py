@@ -563,3 +563,24 @@ def test_a_drill_that_is_over_ends_what_is_open_in_it(make_world):
 def test_what_is_handed_in_has_to_be_a_statement(world):
     with pytest.raises(InputError, match=r"^statement"):
         make_command(HandIn, {"principal": world.one, "request": opened(world)})
+
+
+def test_what_people_asked_for_before_costs_a_decision_nothing(world):
+    """What is open is found by an index of open requests, however many are over."""
+    with world.vm.ledger.read() as snapshot:
+        asked = []
+        real = snapshot.requests._db
+
+        class Seen:
+            def execute(self, statements, bindings=()):
+                asked.append((statements, bindings))
+                return real.execute(statements, bindings)
+
+        snapshot.requests._db = Seen()
+        snapshot.requests.waiting((world.ada,))
+        list(snapshot.requests.every(open_only=True))
+        list(snapshot.requests.every(world.ada, open_only=True))
+        for statements, bindings in asked:
+            plan = [row[3] for row in real.execute(f"EXPLAIN QUERY PLAN {statements}", bindings)]
+            assert len(plan) == 1
+            assert "USING INDEX request_open" in plan[0] or "USING INDEX request_wa" in plan[0]

@@ -114,10 +114,10 @@ CREATE TABLE request (
     ended_boot_us     INTEGER
 ) STRICT;
 CREATE INDEX request_open ON request (principal, seq) WHERE ended_us IS NULL;
+CREATE INDEX request_waiting ON request (seq) WHERE ended_us IS NULL;
 CREATE INDEX request_due ON request (deadline_us, seq) WHERE ended_us IS NULL;
 CREATE INDEX request_due_by_boot ON request (deadline_boot, deadline_boot_us)
     WHERE ended_us IS NULL;
-CREATE INDEX request_open_by_boot ON request (opened_boot, seq) WHERE ended_us IS NULL;
 CREATE INDEX request_history ON request (principal, seq);
 
 -- The signed statements that were taken for a request and not replaced since.
