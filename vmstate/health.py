@@ -1,14 +1,14 @@
 """Is everything in order? Asked of the ledger itself, never of a flag that somebody sets.
 
 Operational means: the ledger can be read, its head is signed by its key over its own tree, it is
-under the constitution at hand, the scheduler is looking, no lease is overdue for long, and whoever
-is to be told of something was told.
+under a law that can be followed, the scheduler is looking, no lease is overdue for long, and
+whoever is to be told of something was told.
 """
 
 from dataclasses import dataclass
 
 from vmstate.authority import Authority
-from vmstate.errors import LedgerError
+from vmstate.errors import ConstitutionError, LedgerError
 from vmstate.expiry import Expiry, Health, VirtualExpiry
 from vmstate.ledger.checkpoint import Checkpoint, open_checkpoint
 
@@ -33,7 +33,7 @@ def check_health(authority: Authority, expiry: Expiry | VirtualExpiry) -> System
         faults = _ledger_faults(authority)
         health = expiry.health()
         behind = authority.backlogs()
-    except LedgerError as error:
+    except (ConstitutionError, LedgerError) as error:
         return SystemHealth((str(error),), None)
     if not health.running:
         faults.append("the scheduler is not running: ends are written by the next command")
@@ -49,10 +49,8 @@ def _ledger_faults(authority: Authority) -> list[str]:
     ledger = authority.ledger
     with ledger.read() as snapshot:
         head = snapshot.head()
-        in_force = snapshot.constitution()[0]
+    authority.law_in_force()  # which may have been amended meanwhile: it is followed
     faults = []
-    if in_force != authority.constitution.digest:
-        faults.append(f"the ledger is under {in_force}, not {authority.constitution.digest}")
     signed = open_checkpoint(head.note, ledger.verifier)
     if signed != Checkpoint.of(ledger.origin, head.tree):
         faults.append("the signed head is not over the ledger's tree")

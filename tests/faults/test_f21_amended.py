@@ -6,6 +6,8 @@ import pytest
 
 from vmstate.clock import VirtualClock
 from vmstate.errors import LedgerMismatch
+from vmstate.expiry import VirtualExpiry
+from vmstate.health import check_health
 from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.snapshot import PAGE
@@ -83,6 +85,19 @@ def test_an_amendment_that_fails_in_the_middle_never_was(stage, monkeypatch):
     assert vm.lease("lease-1").expires_at == stage.noon + 60 * MINUTE
     assert amend(vm, *SHORTER).granted
     assert audit_ledger(vm.ledger).findings == ()
+
+
+def test_a_process_that_serves_is_as_healthy_under_another_law(stage):
+    clock = VirtualClock(stage.noon)
+    vm = stage.make(clock)
+    served = stage.open(vm.ledger.path, clock)
+    expiry = stage.closing(VirtualExpiry(served), VirtualExpiry.stop)
+    amend(vm, *SHORTER)
+    assert check_health(served, expiry).faults == ()
+    damage = "UPDATE constitution SET toml = CAST('[' AS BLOB), digest = 'sha256:0'"
+    vm.ledger.transact(lambda transaction: transaction._execute(damage, ()))
+    (fault,) = check_health(served, expiry).faults
+    assert "is not TOML" in fault
 
 
 def test_another_process_renews_under_the_law_as_it_is_and_not_as_it_was(stage):

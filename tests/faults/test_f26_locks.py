@@ -3,7 +3,9 @@
 import threading
 from datetime import timedelta
 
+from vmstate.authority import Authority
 from vmstate.clock import VirtualClock
+from vmstate.constitution.loading import read_constitution
 from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.snapshot import PAGE
@@ -36,6 +38,38 @@ def test_a_lock_while_active_ends_it_and_lifting_restores_nothing(stage):
     assert not vm.may("u:a", "operator")
     assert codes(vm.renew("u:a", lease)) == ["unknown_lease"]
     assert stage.climb(vm, "u:a").lease != lease
+    assert audit_ledger(vm.ledger).findings == ()
+
+
+def test_a_lock_while_pending_ends_the_request_and_lifting_restores_nothing(stage):
+    approved = b"""
+[escalations.approved]
+from           = "observer"
+to             = "operator"
+trigger        = "approved"
+ttl            = "1h"
+needs.approval = { count = 1, of = ["sovereigns"] }
+
+[requests]
+waits        = "1h"
+usable_for   = "15m"
+open_at_most = 3
+"""
+    law = read_constitution(stage.law.toml + approved)
+    clock = VirtualClock(stage.noon)
+    path = stage.folder / "pending.db"
+    vm = stage.closing(Authority.create(law, path, clock=clock), Authority.close)
+    pending = vm.prepare("u:a", "operator", trigger="approved")
+    complete = vm.prepare("u:b", "operator", trigger="approved")
+    for request in (pending, complete):
+        assert vm.open_request(request).outcome == "recorded"
+    assert vm.approve(complete.id, "root", key=ROOT).granted
+    lift(vm, lock(vm))
+    assert vm.requests() == ()
+    for request in (pending, complete):
+        assert vm.request(request.id).state == "locked"
+        assert codes(vm.activate(request.principal, request.id)) == ["request_over"]
+        assert not vm.approve(request.id, "root", key=ROOT).granted
     assert audit_ledger(vm.ledger).findings == ()
 
 
