@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from vmstate.errors import InputError
-from vmstate.interfaces.cli.settings import Command, Settings, asker, principal_option, required
+from vmstate.interfaces.cli.settings import (
+    Command,
+    Settings,
+    asker,
+    drill_mode,
+    principal_option,
+    required,
+)
 
 if TYPE_CHECKING:
     from vmstate.door import Door
@@ -95,13 +102,11 @@ def mcp_(settings: Settings, who: str | None, listen: str | None) -> None:
     Nothing here approves, locks, amends or recovers. With DRILL_MODE=1, over stdio, everything is
     done in a drill's ledger of its own.
     """
-    import os
-
     from vmstate.expiry import Expiry
     from vmstate.interfaces.mcp.run import run_server
     from vmstate.session import Session, session
 
-    if os.environ.get("DRILL_MODE", "0") != "0":
+    if drill_mode():
         if listen is not None:
             raise InputError("a drill is one principal's: leave --listen out, or DRILL_MODE")
         here = session()

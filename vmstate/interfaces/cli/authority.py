@@ -39,6 +39,7 @@ from vmstate.interfaces.cli.settings import (
     DENIED,
     OK,
     Command,
+    Look,
     Settings,
     asker,
     principal_option,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 DEFAULT_TRIGGER = "operator_request"
 
 
-@click.command(cls=Command)
+@click.command(cls=Look)
 @click.argument("who", required=False)
 @click.pass_obj
 def status(settings: Settings, who: str | None) -> None:
@@ -161,7 +162,7 @@ def escalate(
     answer(receipt, settings, spell_grant(receipt))
 
 
-@click.command(cls=Command)
+@click.command(cls=Look)
 @click.argument("profile", shell_complete=complete_profile)
 @click.option(
     "--trigger",
@@ -310,7 +311,7 @@ def revoke(
     answer(receipt, settings, _ended(receipt))
 
 
-@click.command(cls=Command)
+@click.command(cls=Look)
 @click.argument("who")
 @click.argument("what")
 @click.pass_obj

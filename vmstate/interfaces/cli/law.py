@@ -103,7 +103,9 @@ def _under_its_own(settings: Settings) -> "Door":
     click.get_current_context().call_on_close(ledger.close)
     with ledger.read() as snapshot:
         toml = snapshot.constitution()[2]
-    return Authority(read_constitution(toml, name=f"the law of {ledger.origin}"), ledger)
+    authority = Authority(read_constitution(toml, name=f"the law of {ledger.origin}"), ledger)
+    settings.require_meant(is_drill=authority.is_drill)
+    return authority
 
 
 def _prepare(

@@ -18,6 +18,7 @@ from vmstate.interfaces.cli.output import answer, count, emit, spell_time, table
 from vmstate.interfaces.cli.settings import (
     Command,
     Group,
+    Look,
     Settings,
     asker,
     principal_option,
@@ -105,7 +106,7 @@ def _ended_by(door: "Door", receipt: "Receipt") -> int:
     return ended
 
 
-@lock.command("list", cls=Command)
+@lock.command("list", cls=Look)
 @click.pass_obj
 def list_locks(settings: Settings) -> None:
     """List the locks that stand, with who set them and why."""

@@ -10,7 +10,7 @@ import click
 
 from vmstate.canonical import Json, format_at
 from vmstate.interfaces.cli.output import emit, say, spell_time, table
-from vmstate.interfaces.cli.settings import FAILED, Command, Group, Settings
+from vmstate.interfaces.cli.settings import FAILED, Command, Group, Look, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ def notify() -> None:
     """Who is told what, and what still waits to be told."""
 
 
-@notify.command("list", cls=Command)
+@notify.command("list", cls=Look)
 @click.pass_obj
 def list_notices(settings: Settings) -> None:
     """List what is due and was not delivered, and why."""
@@ -87,7 +87,7 @@ def test(settings: Settings, target: str) -> None:
         raise SystemExit(FAILED)
 
 
-@notify.command(cls=Command)
+@notify.command(cls=Look)
 @click.pass_obj
 def key(settings: Settings) -> None:
     """Print the public key with which receivers of webhooks check what they are told."""

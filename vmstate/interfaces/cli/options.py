@@ -188,6 +188,7 @@ def _complete(
     context: click.Context, incomplete: str, names: Callable[[Settings], list[str]]
 ) -> list[str]:
     settings = context.find_object(Settings) or Settings()
+    settings.looks = True
     try:
         known = names(settings)
     except VmstateError:

@@ -13,7 +13,7 @@ from vmstate.canonical import Json
 from vmstate.errors import LedgerNotFound
 from vmstate.interfaces.cli.options import read_file
 from vmstate.interfaces.cli.output import count, emit, progress, say, spell_time, table
-from vmstate.interfaces.cli.settings import FAILED, OK, Command, Group, Settings
+from vmstate.interfaces.cli.settings import FAILED, OK, Command, Group, Look, Settings
 
 if TYPE_CHECKING:
     from vmstate.door import Door
@@ -86,7 +86,7 @@ def _reads(settings: Settings) -> _File | _Socket:
     return _Socket(settings.authority()) if settings.socket else _File(_open(settings))
 
 
-@receipts.command("list", cls=Command)
+@receipts.command("list", cls=Look)
 @click.option("--who", help="Only about this principal.")
 @click.option("--type", "type_", help="Only of this type, such as auth_failure.")
 @click.option("--denied", is_flag=True, help="Only what was refused.")
@@ -111,7 +111,7 @@ def list_receipts(
         _show_many(settings, found)
 
 
-@receipts.command("show", cls=Command)
+@receipts.command("show", cls=Look)
 @click.argument("seq", type=click.IntRange(0, LAST))
 @click.pass_obj
 def show(settings: Settings, seq: int) -> None:
@@ -126,7 +126,7 @@ def show(settings: Settings, seq: int) -> None:
         click.echo(f"  {one.message}")
 
 
-@receipts.command("tail", cls=Command)
+@receipts.command("tail", cls=Look)
 @click.option("-n", "--number", default=SHOWN, show_default=True, type=click.IntRange(0, LAST))
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
 @click.pass_obj

@@ -29,6 +29,7 @@ from vmstate.interfaces.cli.output import (
 from vmstate.interfaces.cli.settings import (
     BLOCKED,
     Command,
+    Look,
     Settings,
     asker,
     principal_option,
@@ -142,7 +143,7 @@ def _holder(door: "Door", shown: "Pending", who: str | None) -> str:
 # ---- looking ----------------------------------------------------------------------------------
 
 
-@request.command("list", cls=Command)
+@request.command("list", cls=Look)
 @click.option("--of", "principal", metavar="NAME", help="Those of NAME alone.")
 @click.option("--all", "everything", is_flag=True, help="Those that are over as well.")
 @click.pass_obj
@@ -167,7 +168,7 @@ def list_requests(settings: Settings, principal: str | None, *, everything: bool
     table(("REQUEST", "WHO", "PROFILE", "STATE", "UNTIL", "MISSING"), rows)
 
 
-@request.command(cls=Command)
+@request.command(cls=Look)
 @click.argument("id_", metavar="ID", shell_complete=complete_request)
 @click.option("--statement", is_flag=True, help="Write the bytes that --as would sign, to -o.")
 @click.option("--attest", is_flag=True, help="Those of an attestation, not of an approval.")

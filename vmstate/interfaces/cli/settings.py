@@ -1,5 +1,6 @@
 """Which constitution, which ledger, and in which form the answer is wanted."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+from vmstate.errors import InputError
 
 if TYPE_CHECKING:
     from vmstate.authority import Authority
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 OK, FAILED, USAGE, DENIED, BLOCKED, NOT_FOUND, ERROR = range(7)
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Opened = TypeVar("_Opened", bound="Door")
 
 
 @dataclass
@@ -23,7 +27,7 @@ class Settings:
     """The global options; each may stand before the verb or after it.
 
     `typed` names those that stand on the command line, and not only in the environment. An empty
-    `socket` is none: the ledger's file is opened.
+    `socket` is none: the ledger's file is opened. `looks` is set by verbs that write to no ledger.
     """
 
     constitution: Path = Path("constitution.toml")
@@ -31,6 +35,7 @@ class Settings:
     socket: str = ""
     token_file: Path | None = None
     json: bool = False
+    looks: bool = False
     typed: set[str] = field(default_factory=set)
 
     def law(self) -> "Constitution":
@@ -56,12 +61,12 @@ class Settings:
         from vmstate.authority import Authority
 
         if not self.socket:
-            return Authority.open(self.constitution, self.ledger)
+            return self._meant(Authority.open(self.constitution, self.ledger))
         from vmstate.client import Client
         from vmstate.keys import load_token
 
         token = None if self.token_file is None else load_token(self.token_file)
-        return Client(self.socket, token=token)
+        return self._meant(Client(self.socket, token=token))
 
     def file(self, *, serving: bool = False) -> "Authority":
         """The ledger's file under the constitution's, whatever socket was named."""
@@ -69,7 +74,35 @@ class Settings:
 
         authority = Authority.open(self.constitution, self.ledger, serving=serving)
         click.get_current_context().call_on_close(authority.close)
-        return authority
+        return self._meant(authority)
+
+    def require_meant(self, *, is_drill: bool) -> None:
+        """Refuse to write to a live ledger where a drill is what was asked for (law 14).
+
+        Raises:
+            InputError: `DRILL_MODE` is set, the ledger is live, and the verb would write to it.
+        """
+        if self.looks or is_drill or not drill_mode():
+            return
+        where = self.socket or self.ledger
+        raise InputError(
+            f"DRILL_MODE is {drill_mode()!r}, and {where} is live: nothing was written; unset it "
+            "to mean the live ledger, or name a drill's with --ledger"
+        )
+
+    def _meant(self, door: _Opened) -> _Opened:
+        try:
+            self.require_meant(is_drill=door.is_drill)
+        except InputError:
+            door.close()
+            raise
+        return door
+
+
+def drill_mode() -> str:
+    """What `DRILL_MODE` is set to; empty where it asks for no drill."""
+    mode = os.environ.get("DRILL_MODE", "")
+    return "" if mode == "0" else mode
 
 
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
@@ -140,6 +173,14 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params = [*self.params, *global_options()]
+
+
+class Look(Command):
+    """A command that writes to no ledger, so that it shows a live one while a drill is on."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.ensure_object(Settings).looks = True
+        return super().invoke(ctx)
 
 
 class Group(click.Group):

@@ -9,7 +9,7 @@ import click
 from vmstate.canonical import Json
 from vmstate.errors import ConstitutionError, InputError, LedgerMismatch
 from vmstate.interfaces.cli.output import emit, say
-from vmstate.interfaces.cli.settings import FAILED, Command, Settings
+from vmstate.interfaces.cli.settings import FAILED, Command, Look, Settings
 
 if TYPE_CHECKING:
     from vmstate.constitution.law import Constitution
@@ -69,6 +69,7 @@ def _adopt(settings: Settings, law: "Constitution") -> bool:
         in_force = snapshot.constitution()[0]
     if in_force == law.digest:
         return False
+    settings.require_meant(is_drill=ledger.drill is not None)
     if ledger.drill is not None:
         raise LedgerMismatch(f"{settings.ledger} is a drill's ledger: give --ledger another name")
     adopt(ledger, law, SystemClock().read())
@@ -130,7 +131,7 @@ def check(settings: Settings, file: Path | None) -> None:
     click.echo(f"  {law.digest}")
 
 
-@click.command(cls=Command)
+@click.command(cls=Look)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Its suffix says the format.")
 @click.option("--live", is_flag=True, help="Mark who stands where, from the ledger.")
 @click.pass_obj

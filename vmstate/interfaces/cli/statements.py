@@ -24,6 +24,7 @@ from vmstate.interfaces.cli.output import emit, say
 from vmstate.interfaces.cli.settings import (
     Command,
     Group,
+    Look,
     Settings,
     asker,
     principal_option,
@@ -42,7 +43,7 @@ def request() -> None:
     """Write a request down, leave it open, sign it, and climb by it."""
 
 
-@request.command("new", cls=Command)
+@request.command("new", cls=Look)
 @click.argument("profile", shell_complete=complete_profile)
 @principal_option("Who will ask.  [env: VMSTATE_PRINCIPAL]")
 @click.option(

@@ -20,7 +20,7 @@ from vmstate.canonical import Json, format_at, format_duration
 from vmstate.errors import LedgerError
 from vmstate.interfaces.cli.output import count, emit, say, spell_time
 from vmstate.interfaces.cli.requests import short_id
-from vmstate.interfaces.cli.settings import Command, Settings
+from vmstate.interfaces.cli.settings import Look, Settings
 
 if TYPE_CHECKING:
     from rich.console import Group as Drawing
@@ -83,7 +83,7 @@ class Frame:
         return tuple(one for one in self.rows if one.kind in kinds)
 
 
-@click.command(cls=Command)
+@click.command(cls=Look)
 @click.option("--once", is_flag=True, help="Show what is so now, and end.")
 @click.pass_obj
 def watch(settings: Settings, *, once: bool) -> None:
