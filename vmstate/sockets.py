@@ -111,3 +111,19 @@ def _require_free(path: Path) -> None:
             raise InputError(f"{path} can't be made: {error.strerror}") from error
         else:
             raise InputError(f"somebody listens at {path} already: choose another")
+
+
+def tell_manager(state: str) -> None:
+    """Tell whoever started this as a service that it is `READY=1` or `STOPPING=1`.
+
+    Nothing to do where nobody asked to be told. Source: sd_notify(3).
+    """
+    place = os.environ.get("NOTIFY_SOCKET", "")
+    if not place.startswith(("/", "@")):
+        return
+    address = f"\0{place[1:]}" if place.startswith("@") else place
+    with (
+        contextlib.suppress(OSError),  # a manager that does not listen is no reason not to serve
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+    ):
+        manager.sendto(state.encode(), address)

@@ -1,13 +1,23 @@
 """`serve`, as the process that it is: on time, gone when told, and nothing lost when killed."""
 
 import json
+import os
+import pwd
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
+from vmstate.client import Client
+from vmstate.errors import LedgerUnavailable
 
 VMSTATE = Path(sys.executable).with_name("vmstate")
 PATIENCE_SECONDS = 10.0  # far beyond what holds, so that only a failure waits so long
@@ -198,3 +208,76 @@ def test_a_target_that_can_not_be_told_is_said_once_and_holds_up_nothing(short, 
     assert lease in process.stdout.readline()
     said = process.stderr.readline()
     assert said == "pager is behind: ended with exit code 1; trying again\n"
+
+
+# ---- answering, and being a service of a machine ------------------------------------------------
+
+
+def test_it_answers_at_a_socket_and_ends_in_time_though_somebody_waits_there(short, serving):
+    bound = f'\n[principals.alice]\naccount = "{pwd.getpwuid(os.getuid()).pw_name}"\n'
+    text = (short.path / "constitution.toml").read_text(encoding="utf-8")
+    short.write("constitution.toml", text + bound)
+    short.ok("vmstate init")
+    process = serving("--socket", "vm.sock", "--socket-mode", "600")
+    assert (short.path / "vm.sock").stat().st_mode & 0o777 == 0o600
+    with closing(Client(short.path / "vm.sock")) as client:
+        asked = {"trigger": "operator_request", "reason": "one second is enough"}
+        lease = client.escalate("alice", "operator", **asked).lease
+        assert lease in process.stdout.readline()
+        waiting = threading.Thread(target=_wait, args=(client,))
+        waiting.start()
+        told = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE_SECONDS)
+        assert time.monotonic() - told < 2.0
+        waiting.join(PATIENCE_SECONDS)
+        assert not waiting.is_alive()
+    assert err == "stopped; what is still owed stays due\n"
+    assert not (short.path / "vm.sock").exists()
+
+
+def _wait(client):
+    with suppress(LedgerUnavailable):
+        client.wait(client.version(), timedelta(minutes=1))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--socket", "vm.sock", "--socket-mode", "rw"], "'rw' is not a mode, write 660"),
+        (["--socket", "constitution.toml"], "is there and is no socket"),
+        (["--socket", "vm.sock", "--socket-group", "no-such"], "there is no group no-such"),
+    ],
+)
+def test_a_socket_that_can_not_be_is_told_before_anything_is_served(words, message, short):
+    done = short.run("vmstate serve " + " ".join(words))
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_a_service_manager_is_told_when_it_serves_and_when_it_stops(short):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(short.path / "notify"))
+        manager.settimeout(PATIENCE_SECONDS)
+        process = subprocess.Popen(
+            [VMSTATE, "serve"],
+            cwd=short.path,
+            env={**os.environ, "NOTIFY_SOCKET": str(short.path / "notify")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        assert manager.recv(64) == b"READY=1"
+        process.terminate()
+        assert manager.recv(64) == b"STOPPING=1"
+        assert process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_the_unit_for_systemd_runs_this_program_and_systemd_finds_nothing_wrong_with_it(folder):
+    done = folder.process([VMSTATE, "serve", "--print-unit"])
+    assert done.code == 0
+    assert f"ExecStart={VMSTATE} serve \\\n" in done.out
+    assert "\nUser=vmstate\n" in done.out
+    unit = folder.write("vmstate.service", done.out.replace("User=vmstate", "User=root"))
+    if systemd := shutil.which("systemd-analyze"):
+        checked = folder.process([systemd, "verify", "--man=no", unit])
+        assert (checked.code, checked.out, checked.err) == (0, "", "")

@@ -2,9 +2,11 @@
 
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,15 +37,22 @@ if TYPE_CHECKING:
     "--socket-mode", default="660", show_default=True, help="Who may connect, as in chmod."
 )
 @click.option("--socket-group", metavar="GROUP", help="Whose socket it is, as in chgrp.")
+@click.option("--print-unit", is_flag=True, help="Print a unit for systemd instead.")
 @click.pass_obj
-def serve(settings: Settings, socket_mode: str, socket_group: str | None) -> None:
+def serve(
+    settings: Settings, socket_mode: str, socket_group: str | None, *, print_unit: bool
+) -> None:
     """Give leases back on time, until SIGTERM or Ctrl-C; with --socket, answer there as well.
 
     Authority ends at its deadline with or without this; what runs here writes the receipts on
     time, and tells the targets of [notify]. Each receipt written is a line on standard output.
     """
+    if print_unit:
+        click.echo(_unit(), nl=False)
+        return
     from vmstate.expiry import Expiry
     from vmstate.notices import Deliverer
+    from vmstate.sockets import tell_manager
 
     authority = settings.file(serving=True)
     if authority.is_drill:
@@ -63,10 +72,19 @@ def serve(settings: Settings, socket_mode: str, socket_group: str | None) -> Non
         expiry.start()
         deliverer.start()
         say(f"{authority.origin}: giving back on time{where}; SIGTERM or Ctrl-C stops")
+        tell_manager("READY=1")
         stop.wait()
+        tell_manager("STOPPING=1")
     expiry.stop()
     deliverer.stop()
     say("stopped; what is still owed stays due")
+
+
+def _unit() -> str:
+    """The unit, with the program that this is."""
+    unit = files("vmstate.interfaces") / "systemd" / "vmstate.service"
+    program = Path(sys.argv[0]).absolute()
+    return unit.read_text(encoding="utf-8").replace("=/usr/bin/vmstate", f"={program}")
 
 
 @contextmanager
