@@ -38,8 +38,8 @@ class Shop:
             text=True,
         )
 
-    def run(self, *words):
-        process = self.start(*words)
+    def run(self, *words, code=RUN):
+        process = self.start(*words, code=code)
         out, err = process.communicate(timeout=SECONDS)
         return process.returncode, out, err
 
@@ -60,7 +60,7 @@ def shop(tmp_path, monkeypatch):
 
 
 def test_a_lease_of_five_seconds_comes_back_and_how_late_is_told(shop):
-    code, out, err = shop.run("canary", "--as", WHO, "--json")
+    code, out, err = shop.run("canary", "--as", WHO, "--own-scheduler", "--json")
     assert (code, err) == (0, "")
     told = json.loads(out)
     grant, end = shop.receipts()
@@ -78,7 +78,7 @@ def test_a_lease_of_five_seconds_comes_back_and_how_late_is_told(shop):
 
 
 def test_what_does_not_come_back_in_time_is_told_and_fails(shop):
-    process = shop.start("canary", "--as", WHO, code=HASTY)
+    process = shop.start("canary", "--as", WHO, "--own-scheduler", code=HASTY)
     assert process.stdout.readline().startswith(f"granted   lease-1: {WHO} is operator until ")
     # Somebody who keeps the ledger busy: the lease is over, and its end can't be written.
     busy = apsw.Connection(str(shop.path / "vmstate.db"))
@@ -91,6 +91,33 @@ def test_what_does_not_come_back_in_time_is_told_and_fails(shop):
     assert missing == "returned  no: 0.5s after its deadline the end is not on the record\n"
     assert "look at the ledger's disk and key" in err
     assert process.returncode == 1
+
+
+def test_a_service_that_does_not_run_is_noticed(shop):
+    code, out, err = shop.run("canary", "--as", WHO, code=HASTY)
+    assert code == 1
+    assert "\nreturned  no: 0.5s after its deadline the end is not on the record\n" in out
+    told = "  the lease is over, but nothing wrote its end: is vmstate serve running?\n"
+    assert err == told
+    assert [receipt.type for receipt in shop.receipts()] == ["profile_escalation"]
+
+
+def test_a_service_that_runs_gives_back(shop):
+    service = shop.start("serve")
+    try:
+        assert "giving back on time" in service.stderr.readline()
+        code, out, err = shop.run("canary", "--as", WHO, code=HASTY.replace("0.5", "30"))
+    finally:
+        service.terminate()
+        service.communicate(timeout=SECONDS)
+    assert code == 0, err
+    assert " late, by scheduler: timeout_expired, operator to observer\n" in out
+
+
+def test_a_scheduler_of_its_own_beside_a_socket_is_refused(shop):
+    code, _, err = shop.run("canary", "--as", WHO, "--own-scheduler", "--socket", "s")
+    assert code == 2
+    assert "--own-scheduler is for a ledger without a service, and --socket names one" in err
 
 
 def test_it_is_refused_where_it_would_show_nothing(shop):

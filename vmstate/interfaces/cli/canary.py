@@ -4,13 +4,14 @@ A drill shows that the rules work, on time that it moves itself. The canary show
 gives back: the real clock, the real ledger, its disk, its key. It is an ordinary lease, and counts
 for cool-downs and hold caps: give it a principal of its own.
 
-At a socket it is `vmstate serve` that has to give back. At the ledger's file a scheduler runs in
-this process meanwhile; beside a service one of the two ends the lease, the other finds it ended.
+It is `vmstate serve` that has to give back, asked at its socket or not: no scheduler runs here, or
+nobody would see that the service is dead. Where there is no service, `--own-scheduler` runs one in
+this process meanwhile, and shows that the rest of the machine gives back.
 """
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -72,12 +73,20 @@ class _Return:
 @click.command(cls=Command)
 @principal_option("Whose lease it is.  [env: VMSTATE_PRINCIPAL]")
 @click.option("--rule", default=DEFAULT_RULE, show_default=True, help="The rule that grants it.")
+@click.option("--own-scheduler", is_flag=True, help="Give it back from here: no service runs.")
 @click.pass_obj
-def canary(settings: Settings, who: str | None, rule: str) -> None:
+def canary(settings: Settings, who: str | None, rule: str, *, own_scheduler: bool) -> None:
     """Take a lease of five seconds in the live ledger, and see it come back.
 
-    Exits 0 once it has, 1 if it has not ten seconds after its deadline, 3 if it was not granted.
+    What gives it back is vmstate serve, which has to be running; where none is meant to, say
+    --own-scheduler. Exits 0 once it is back, 1 if it is not ten seconds after its deadline, 3 if it
+    was not granted.
     """
+    if settings.socket and own_scheduler:
+        raise click.UsageError(
+            "--own-scheduler is for a ledger without a service, and --socket names one: "
+            "leave one of them out."
+        )
     if not settings.socket:
         required(who, "--as")
     door = settings.authority()
@@ -85,7 +94,7 @@ def canary(settings: Settings, who: str | None, rule: str) -> None:
     if door.is_drill:
         raise InputError(f"{settings.ledger} is a drill's ledger: a canary shows the live one")
     table = _table(door.constitution, rule)
-    with _giving_back(door):
+    with _giving_back(door) if own_scheduler else nullcontext():
         granted = door.escalate(
             principal,
             table.to,
@@ -102,19 +111,17 @@ def canary(settings: Settings, who: str | None, rule: str) -> None:
         if settings.json:
             emit(_body(seen))
         else:
-            _tell(seen)
+            _tell(seen, own_scheduler=own_scheduler)
     raise SystemExit(OK if seen.is_good else FAILED)
 
 
 @contextmanager
 def _giving_back(door: "Door") -> Iterator[None]:
-    """A scheduler of our own while the block lasts, where the ledger's file is open here."""
+    """A scheduler of our own while the block lasts."""
     from vmstate.authority import Authority
     from vmstate.expiry import Expiry
 
-    if not isinstance(door, Authority):
-        yield
-        return
+    assert isinstance(door, Authority)
     expiry = Expiry(door)
     expiry.start()
     try:
@@ -178,7 +185,7 @@ def _told_grant(granted: "Receipt") -> str:
     return f"granted   {granted.lease}: {who} is {granted.profile} until {until}, by {rule}"
 
 
-def _tell(seen: _Return) -> None:
+def _tell(seen: _Return, *, own_scheduler: bool) -> None:
     deadline = seen.granted.expires_at
     assert deadline is not None
     if seen.refused_at is None:
@@ -189,7 +196,9 @@ def _tell(seen: _Return) -> None:
     if seen.end is None:
         waited = f"{BACK_WITHIN.total_seconds():g}s"
         click.echo(f"returned  no: {waited} after its deadline the end is not on the record")
-        say("  look at the ledger's disk and key: vmstate status, vmstate serve")
+        dead = "the lease is over, but nothing wrote its end: is vmstate serve running?"
+        stuck = "look at the ledger's disk and key: vmstate status, vmstate audit"
+        say(f"  {stuck if own_scheduler else dead}")
         return
     what = seen.end.fields["what"]
     via = f"by {what['ended_via']}" if what["ended_via"] else "by a command"
