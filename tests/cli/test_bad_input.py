@@ -1,13 +1,16 @@
 """Bad input is told apart clearly, with its exit code, and nothing is lost or written."""
 
 import ctypes
+import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 VMSTATE = Path(sys.executable).with_name("vmstate")
+SPARE_BYTES = 2**28  # beside what this process has; a reader without end is stopped there
 CLOSED, READABLE, FOLDER = 0o000, 0o444, 0o555
 
 
@@ -57,6 +60,24 @@ def test_a_number_beyond_all_receipts_is_only_a_number_beyond_all_receipts(line,
     assert used.run(f"vmstate {line}").code in {0, 2, 5}
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "most"),
+    [
+        ("escalate operator --as bob --request /dev/zero", 2, "1,048,576"),
+        ("sign /dev/zero --key carol.key", 2, "1,048,576"),
+        ("check /dev/zero", 1, "1,048,576"),
+        ("status --constitution /dev/zero", 6, "1,048,576"),
+        ("drill run /dev/zero", 2, "262,144"),
+        ("amend /dev/zero", 2, "1,048,576"),
+    ],
+)
+def test_a_file_without_end_is_read_so_far_and_no_further(line, code, most, used):
+    with limited_memory():
+        done = used.vmstate(*line.split())
+    assert done.code == code
+    assert f"/dev/zero: has more than {most} bytes, at most so many are read" in done.out + done.err
+
+
 def test_a_reason_of_exactly_1024_bytes_is_taken(used):
     done = used.vmstate("escalate", "operator", "--as", "bob", "--reason", "ä" * 512)
     assert done.code == 0
@@ -68,6 +89,19 @@ def test_a_leased_id_of_somebody_else_is_answered_like_one_that_is_not_there(use
     assert (own.code, none.code) == (3, 3)
     drop = str.maketrans("", "", "0123456789abcdef")
     assert own.err.translate(drop) == none.err.translate(drop)
+
+
+@contextmanager
+def limited_memory():
+    """What takes more memory than a command needs fails, and does not take the machine with it."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    most = pages * resource.getpagesize() + SPARE_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def obey_modes():

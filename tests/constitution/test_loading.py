@@ -96,6 +96,13 @@ def test_a_file_that_is_not_text_is_refused():
     assert problems(b"\xff\xfe") == ("constitution.toml: is not UTF-8 text: invalid start byte",)
 
 
+def test_a_file_without_end_is_read_no_further_than_a_constitution_may_be_long():
+    with pytest.raises(ConstitutionError) as caught:
+        load_constitution("/dev/zero")
+    message = "/dev/zero: has more than 1,048,576 bytes, at most so many are read"
+    assert caught.value.problems == (message,)
+
+
 def test_a_file_that_is_too_long_is_not_parsed():
     message = "constitution.toml: has 1,048,577 bytes, at most 1,048,576 are read"
     assert problems(b"#" * (FILE_BYTES + 1)) == (message,)

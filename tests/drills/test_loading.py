@@ -37,6 +37,11 @@ def test_a_drill_of_more_bytes_than_are_read_is_refused():
         read_drill(b"#" * (FILE_BYTES + 1), name="x")
 
 
+def test_a_file_without_end_is_read_no_further_than_a_drill_may_be_long():
+    with pytest.raises(DrillError, match=r"^/dev/zero: has more than 262,144 bytes"):
+        load_drill(Path("/dev/zero"))
+
+
 def test_a_drill_that_is_not_text_is_refused():
     with pytest.raises(DrillError, match=r"^x: is not UTF-8 text: "):
         read_drill(b"\xff\xfe", name="x")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vmstate.errors import InputError, LedgerNotFound
+from vmstate.errors import InputError, LedgerNotFound, TamperError
 from vmstate.ledger.audit import audit_bundle
 from vmstate.ledger.bundle import export
 
@@ -54,6 +54,15 @@ def test_a_folder_that_is_no_bundle_is_named(tmp_path):
     with pytest.raises(LedgerNotFound) as caught:
         audit_bundle(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path} is not a bundle: it has no ")
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "keys/log.vkey", "constitution.toml"])
+def test_a_file_in_it_that_is_far_too_long_is_not_read(name, copy):
+    with (copy / "bundle" / name).open("ab") as file:
+        file.truncate(2**40)
+    told = r"has more than 1,048,576 bytes, at most so many are read$"
+    with pytest.raises(TamperError, match=told):
+        audit_bundle(copy / "bundle")
 
 
 # ---- F30: whoever changes it without the log's key is found --------------------------------

@@ -30,6 +30,7 @@ from vmstate.constitution.mending import mend, tellable
 from vmstate.constitution.names import find_mistakes
 from vmstate.constitution.parts import find_odd_parts
 from vmstate.errors import ConstitutionError, InputError
+from vmstate.files import read_at_most
 from vmstate.keys import PublicKey
 
 FILE_BYTES = 1_048_576  # 50 profiles and 500 rules take a tenth of it
@@ -42,11 +43,13 @@ def load_constitution(path: Path | str) -> Constitution:
         ConstitutionError: the file can't be read, or one line for each mistake in it.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_at_most(Path(path), FILE_BYTES)
     except OSError as error:
         remedy = "give --constitution, or make one: vmstate init"
         problem = f"{path}: cannot be read: {error.strerror}; {remedy}"
         raise ConstitutionError((problem,)) from error
+    except InputError as error:
+        raise ConstitutionError((str(error),)) from error
     return read_constitution(data, name=str(path))
 
 

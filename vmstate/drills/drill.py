@@ -42,6 +42,7 @@ from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.fields import Duration, Line, Name, Word
 from vmstate.constitution.lines import Place, misfits, not_toml, report
 from vmstate.errors import DrillError, InputError
+from vmstate.files import read_at_most
 from vmstate.ledger.receipt import KEYS, TABLES
 
 FILE_BYTES = 262_144  # the longest packaged drill takes a fiftieth of it
@@ -275,9 +276,11 @@ class Drill:
 def load_drill(path: Path) -> Drill:
     """Read a drill file; raises DrillError with one line for each mistake."""
     try:
-        data = path.read_bytes()
+        data = read_at_most(path, FILE_BYTES)
     except OSError as error:
         raise DrillError((f"{path}: cannot be read: {error.strerror}",)) from error
+    except InputError as error:
+        raise DrillError((str(error),)) from error
     return read_drill(data, name=str(path))
 
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmstate.constitution.loading import FILE_BYTES
 from vmstate.errors import InputError, LedgerNotFound, TamperError
+from vmstate.files import read_at_most
 from vmstate.ledger.receipt import RECEIPT_BYTES
 from vmstate.ledger.snapshot import Snapshot
 from vmstate.ledger.store import Ledger
@@ -48,7 +50,7 @@ class Bundle:
     def law(self, digest: str) -> bytes | None:
         """The TOML of an earlier law, `sha256:<hex>`; None if it isn't here."""
         path = self.path / _earlier(digest)
-        return path.read_bytes() if path.is_file() else None
+        return _read(path) if path.is_file() else None
 
     def bodies(self) -> Iterator[bytes]:
         """The receipts' bytes; raises TamperError where a line is no line of the format."""
@@ -65,13 +67,20 @@ class Bundle:
         return self._read(name).decode(errors="replace")
 
     def _read(self, name: str) -> bytes:
-        return self._find(name).read_bytes()
+        return _read(self._find(name))
 
     def _find(self, name: str) -> Path:
         path = self.path / name
         if not path.is_file():
             raise LedgerNotFound(f"{self.path} is not a bundle: it has no {name}")
         return path
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_at_most(path, FILE_BYTES)
+    except InputError as error:
+        raise TamperError(str(error)) from error
 
 
 def export(ledger: Ledger, folder: Path, *, progress: Progress | None = None) -> Bundle:

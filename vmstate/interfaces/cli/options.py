@@ -10,11 +10,14 @@ import click
 
 from vmstate.canonical import parse_duration
 from vmstate.errors import InputError, VmstateError
+from vmstate.files import read_at_most
 from vmstate.interfaces.cli.settings import Settings, principal_option
 
 if TYPE_CHECKING:
     from vmstate.keys import Ask, Signer
     from vmstate.signing import Request, Signed
+
+FILE_BYTES = 1_048_576  # of a constitution; requests, statements and checkpoints are shorter
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Read = TypeVar("_Read")
@@ -41,7 +44,7 @@ def read_ttl(text: str | None) -> timedelta | None:
 def read_file(path: Path) -> bytes:
     """The bytes of a file that the caller named; raises InputError."""
     try:
-        return path.read_bytes()
+        return read_at_most(path, FILE_BYTES)
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}") from error
 

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from vmstate.canonical import encode
 from vmstate.errors import InputError
+from vmstate.files import read_at_most
 from vmstate.signing import Request, Signed, read_request, read_signed
 
 WAITING = 100  # requests of one principal that may wait; more would bury the approver
 APPROVALS = 16  # as many as a command takes
+FILE_BYTES = 65_536  # a request that fits a receipt, or one signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Desk:
         stem = request.id.removeprefix("sha256:")
         for path in sorted(self.folder.glob(f"{stem}.*.json")):
             try:
-                signed = read_signed(path.read_bytes())
+                signed = read_signed(read_at_most(path, FILE_BYTES))
             except (OSError, InputError):
                 continue  # half written, or not ours: what can't be read approves nothing
             found.setdefault(signed.statement.id, signed)
@@ -86,6 +88,6 @@ def _is_id(text: str) -> bool:
 
 def _read_request(path: Path) -> Request | None:
     try:
-        return read_request(path.read_bytes())
+        return read_request(read_at_most(path, FILE_BYTES))
     except (OSError, InputError):
         return None
