@@ -74,11 +74,11 @@ def test_a_marker_has_the_date_of_the_drills_own_start():
         'do = "release"',
         'do = "revoke"',
         'do = "may"',
-        'do="may"\nwith={what="x"}\nsave="seen"\n[[step]]\nadvance_to="{seen.expires_at}"',
+        'do="may"\nwith={what="x"}\nexpect.result={success=true}\nsave="s"\n[[step]]\nadvance_to="{s.expires_at}"',
     ],
 )
 def test_what_could_not_run_is_refused_when_it_is_read_with_file_and_line(step):
-    with pytest.raises(DrillError, match=r"^one\.toml:\d+: step\."):
+    with pytest.raises(DrillError, match=r"^one\.toml:\d+: step \d"):
         read_drill(f"{HEADING}[[step]]\n{step}\n".encode(), name="one.toml")
 
 
@@ -115,5 +115,5 @@ def test_a_wait_until_a_time_that_no_calendar_has_is_refused_when_it_is_read(wai
     heading = HEADING
     if "[[step]]" in wait:
         heading = heading.replace("2030-01-01T00:00:00Z", "9999-12-31T00:00:00Z")
-    with pytest.raises(DrillError, match=r"^one\.toml:\d+: step\.\d\.advance"):
+    with pytest.raises(DrillError, match=r"^one\.toml:\d+: step \d advance"):
         read_drill(f"{heading}[[step]]\n{wait}\n".encode(), name="one.toml")

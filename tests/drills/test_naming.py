@@ -27,6 +27,7 @@ expect.receipts = [ { type = "profile_descalation", ending = "timeout", from = "
 [[step]]
 do   = "may"
 with = { what = "service.restar" }
+expect.result = { success = true }
 
 [[step]]
 advance = "1m"
@@ -40,50 +41,50 @@ with = { act = "service.stop" }
 PEOPLE = "is in no group, under no [principals] and no stand-in: name one who is"
 REFUSED = "; if it is to be refused, write expect."
 TOLD = {
-    (10, "setup.0.as"): f"'mallory' {PEOPLE}{REFUSED}denied.code = 'unknown_principal'",
-    (11, "setup.0.with.to"): (
+    (10, "step 1 (set-up) as"): f"'mallory' {PEOPLE}{REFUSED}denied.code = 'unknown_principal'",
+    (11, "step 1 (set-up) with.to"): (
         "no profile 'operater' (did you mean 'operator'?): there are observer, operator, guardian"
         f"{REFUSED}denied.code = 'unknown_profile'"
     ),
-    (11, "setup.0.with.trigger"): (
+    (11, "step 1 (set-up) with.trigger"): (
         "no trigger 'operator_requested' (did you mean 'operator_request'?): there are "
         f"operator_request{REFUSED}denied.code = 'no_path'"
     ),
-    (15, "step.0.with.approved_by"): (
+    (15, "step 2 with.approved_by"): (
         f"no stand-in 'carol': there are drill-approver{REFUSED}denied.code = 'approval_no_key'"
     ),
-    (15, "step.0.with.attested_by"): (
+    (15, "step 2 with.attested_by"): (
         f"no stand-in 'edr': there are drill-approver{REFUSED}denied.code = 'attestation_no_key'"
     ),
-    (15, "step.0.with.facts.ticket"): (
+    (15, "step 2 with.facts.ticket"): (
         f"no fact 'ticket': there are none{REFUSED}denied.code = 'fact_unknown'"
     ),
-    (17, "step.0.expect.denied.rule"): (
+    (17, "step 2 expect.denied.rule"): (
         "no rule 'guardian_on_reqest' (did you mean 'guardian_on_request'?): there are "
         "operator_on_request, guardian_on_request"
     ),
-    (21, "step.1.with.ending"): (
+    (21, "step 3 with.ending"): (
         "no ending 'operator_releas' (did you mean 'operator_release'?): there are "
         f"timeout_expired, operator_release, sovereign_revoke{REFUSED}denied.code = "
         "'ending_unknown'"
     ),
-    (22, "step.1.expect.receipts.ending"): "no end of a lease 'timeout' (did you mean 'timeout_",
-    (22, "step.1.expect.receipts.from"): "no profile 'gardian' (did you mean 'guardian'?): there",
-    (22, "step.1.expect.receipts.type"): (
+    (22, "step 3 expect.receipts.ending"): "no end of a lease 'timeout' (did you mean 'timeout_",
+    (22, "step 3 expect.receipts.from"): "no profile 'gardian' (did you mean 'guardian'?): there",
+    (22, "step 3 expect.receipts.type"): (
         "no type of receipt 'profile_descalation' (did you mean 'profile_deescalation'?): there"
     ),
-    (26, "step.2.with.what"): (
+    (26, "step 4 with.what"): (
         "no act or profile 'service.restar' (did you mean 'service.restart'?): there are "
         "logs.read, service.restart, database.write, observer, operator, guardian"
         f"{REFUSED}result.success = false"
     ),
-    (30, 'step.3.expect.profile."agent:drill"'): "no profile 'opertor' (did you mean 'operator'?)",
-    (30, 'step.3.expect.profile."bob:the"'): f"'bob:the' {PEOPLE}",
-    (31, "step.3.expect.receipts.principal"): f"'eve' {PEOPLE}",
-    (31, "step.3.expect.receipts.rule"): "no rule 'operator_on_reqest' (did you mean 'operator_on_",
+    (31, 'step 5 expect.profile."agent:drill"'): "no profile 'opertor' (did you mean 'operator'?)",
+    (31, 'step 5 expect.profile."bob:the"'): f"'bob:the' {PEOPLE}",
+    (32, "step 5 expect.receipts.principal"): f"'eve' {PEOPLE}",
+    (32, "step 5 expect.receipts.rule"): "no rule 'operator_on_reqest' (did you mean 'operator_on_",
     (
-        35,
-        "cleanup.0.with.act",
+        36,
+        "step 6 (clean-up) with.act",
     ): "no act 'service.stop' (did you mean 'service.restart'?): there are",
 }
 UNKNOWN_ON_PURPOSE = """
@@ -135,7 +136,7 @@ def test_every_unknown_name_is_told_with_its_line_and_what_to_write(rehearsal):
 def test_a_step_may_be_about_a_name_that_nobody_knows(rehearsal):
     # Expecting the refusal for one unknown name hides no other.
     problems = told([rehearsal.read(UNKNOWN_ON_PURPOSE)], rehearsal.starter)
-    assert [problem.split(": ")[1] for problem in problems] == ["step.2.with.facts.crown"]
+    assert [problem.split(": ")[1] for problem in problems] == ["step 3 with.facts.crown"]
     rehearsal.passes(UNKNOWN_ON_PURPOSE.replace(', facts = { crown = "gold" }', ""))
 
 

@@ -174,10 +174,10 @@ def test_somebody_whom_nobody_knows_can_be_rehearsed_too(rehearsal):
 
 # An expectation after the first climb, and what a run says where it does not hold.
 UNMET = {
-    "result = { success = false }": [("result success", "False", "True")],
+    "result = { success = false }": [("result success", "false", "true")],
     'result = { lease = "lease-9" }': [("result lease", "lease-9", "lease-2")],
     "result = { receipt = 3 }": [("result receipt", "3", "2")],
-    "result = { receipt = true }": [("result receipt", "True", "2")],
+    "result = { receipt = true }": [("result receipt", "true", "2")],
     "result = { balance = 1 }": [("result balance", "1", "no such field")],
     'result = { rule = "guardian*" }': [("result rule", "guardian*", "operator_on_request")],
     'denied = { code = "no_path" }': [("outcome", "denied", "granted")],
@@ -186,11 +186,11 @@ UNMET = {
     'receipts = [ { to = "guardian", from = "observer" } ]': [
         ("receipt to", "guardian", "operator")
     ],
-    'receipts = [ { parent = "lease-0" } ]': [("receipt parent", "lease-0", "None")],
+    'receipts = [ { parent = "lease-0" } ]': [("receipt parent", "lease-0", "null")],
     "receipts = [ { charged = 1 } ]": [("receipt charged", "1", "no such field")],
     "receipts = [ { scroll_seq = 1, reversible = false } ]": [
         ("receipt scroll_seq", "1", "0"),
-        ("receipt reversible", "False", "True"),
+        ("receipt reversible", "false", "true"),
     ],
     'profile = { "agent:drill" = "guardian" }': [
         ("profile of agent:drill", "guardian", "operator")

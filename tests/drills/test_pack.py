@@ -499,8 +499,9 @@ def test_a_new_users_first_drill_passes_and_packs(tmp_path):
     made = _vmstate("drill", "new", "first.drill.toml", at=tmp_path)
     assert made.stdout == "first.drill.toml: a drill to start from\n"
     run = _vmstate("drill", "run", "first.drill.toml", "--pack", "pack", at=tmp_path)
-    assert (run.returncode, run.stdout[:4]) == (0, "PASS")
-    assert "pack/pack.html" in run.stdout
+    assert (run.returncode, run.stdout[:4]) == (0, "pass")
+    assert len(run.stdout.splitlines()) == 1
+    assert "pack/pack.html" in run.stderr
     again = _vmstate("drill", "new", "first.drill.toml", at=tmp_path)
     assert again.returncode == 2
     assert "first.drill.toml can't be written: File exists" in again.stderr

@@ -142,9 +142,10 @@ def test_a_drill_past_its_limit_of_wall_time_without_cleanup_says_so(rehearsal, 
 
 
 def test_a_field_that_no_answer_of_its_verb_has_is_refused_when_it_is_read(rehearsal):
-    with pytest.raises(DrillError, match=r":11: step\.1: that result has no 'expires_at'"):
+    with pytest.raises(DrillError, match=r":12: step 2: that result has no 'expires_at'"):
         rehearsal.read(
-            '[[step]]\ndo = "may"\nwith = { what = "operator" }\nsave = "seen"\n'
+            '[[step]]\ndo = "may"\nwith = { what = "operator" }\n'
+            'expect.result = { success = false }\nsave = "seen"\n'
             '[[step]]\nadvance_to = "{seen.expires_at}"\n'
         )
 

@@ -288,7 +288,7 @@ def test_a_drill_that_does_not_load_is_an_error_with_file_and_line(pytester, run
     (pytester.path / "mine.drill.toml").write_text(text % "operator", encoding="utf-8")
     done = run()
     done.assert_outcomes(errors=1)
-    done.stdout.fnmatch_lines(["*mine.drill.toml:10: step.0.do: *escalate*"])
+    done.stdout.fnmatch_lines(["*mine.drill.toml:10: step 1 do: *escalate*"])
     done.stdout.no_fnmatch_line("*Traceback*")
 
 

@@ -9,7 +9,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -140,10 +140,15 @@ def _is_below(place: Place, above: Place) -> bool:
     return len(place) > len(above) and place[: len(above)] == above
 
 
-def report(name: str, text: str, found: list[tuple[Place, str]]) -> tuple[str, ...]:
+def report(
+    name: str,
+    text: str,
+    found: list[tuple[Place, str]],
+    spell: Callable[[Place], str] = spell_place,
+) -> tuple[str, ...]:
     """One line for each finding, in the order of the file: `name:line: path: what`."""
     index = line_index(text)
-    located = sorted((line_of(place, index), spell_place(place), what) for place, what in found)
+    located = sorted((line_of(place, index), spell(place), what) for place, what in found)
     return tuple(f"{name}:{line}: {place}: {what}" for line, place, what in located)
 
 

@@ -40,7 +40,8 @@ from vmstate import canonical
 from vmstate.constitution.document import SCROLLS
 from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.fields import Duration, Line, Name, Word
-from vmstate.constitution.lines import Place, misfits, not_toml, report
+from vmstate.constitution.lines import Place, misfits, not_toml
+from vmstate.drills.numbering import PARTS, report_drill
 from vmstate.errors import DrillError, InputError
 from vmstate.files import read_at_most
 from vmstate.ledger.receipt import KEYS, TABLES
@@ -61,6 +62,7 @@ VERBS: Mapping[str, frozenset[str]] = {
     "may": frozenset(("what",)),
     "context": frozenset(),
 }
+READS = frozenset(("may", "context"))
 RESULT_FIELDS = (
     "success",
     "error",
@@ -264,6 +266,12 @@ class Drill:
         return self.document.drill.title
 
     @property
+    def size(self) -> int:
+        """How many steps it has, set-up and clean-up among them."""
+        document = self.document
+        return len(document.setup) + len(document.step) + len(document.cleanup)
+
+    @property
     def start(self) -> datetime:
         return canonical.parse_at(self.document.drill.start)
 
@@ -309,9 +317,9 @@ def read_drill(data: bytes, *, name: str) -> Drill:
     try:
         document = Document.model_validate(parsed)
     except ValidationError as error:
-        raise DrillError(report(name, text, misfits(Document, error))) from error
+        raise DrillError(report_drill(name, text, misfits(Document, error), parsed)) from error
     if mistakes := list(_mistakes(document)):
-        raise DrillError(report(name, text, mistakes))
+        raise DrillError(report_drill(name, text, mistakes, parsed))
     try:
         return Drill(name, document, canonical.digest(canonical.encode(parsed)), text)
     except InputError as error:
@@ -361,7 +369,7 @@ def _mistakes(document: Document) -> Iterator[tuple[Place, str]]:
     """References that nothing answers, and times that can't be."""
     saved: dict[str, tuple[str, ...]] = {}
     reached = canonical.parse_at(document.drill.start)  # at the earliest, as far as can be told
-    for table in ("setup", "step", "cleanup"):
+    for table in PARTS:
         for index, step in enumerate(getattr(document, table)):
             place: Place = (table, index)
             spoken = step.model_dump(exclude={"save"}, exclude_unset=True)
@@ -373,8 +381,7 @@ def _mistakes(document: Document) -> Iterator[tuple[Place, str]]:
             except InputError as error:
                 yield (*place, "advance" if step.advance else "advance_to"), str(error)
             if step.save is not None:
-                reads = step.do in {"may", "context"}
-                saved[step.save] = ("success",) if reads else RESULT_FIELDS
+                saved[step.save] = ("success",) if step.do in READS else RESULT_FIELDS
 
 
 def _reach(step: Step, now: datetime, heading: Heading) -> datetime:
@@ -411,7 +418,9 @@ def _wait_until(step: Step, now: datetime) -> datetime:
 def _misplaced(step: Step) -> Iterator[str]:
     """Expectations that no answer of this step could meet, because it has no such field."""
     expect = step.expect
-    if expect.denied is not None and step.do in {None, "may", "context"}:
+    if step.do in READS and not expect.result:
+        yield f"{step.do!r} only reads, and passes whatever comes back: write expect.result"
+    if expect.denied is not None and step.do in {None, *READS}:
         yield "nothing is decided in this step, so nothing can be denied: leave expect.denied out"
     for name in expect.result:
         if step.do == "context":

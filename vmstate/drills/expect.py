@@ -74,15 +74,22 @@ def matches(expected: Value, got: object) -> bool:
     return expected == got
 
 
+def spell(value: object) -> str:
+    """A value as drill files and receipts write it: `false`, `null`, and no quotes round a text."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def compare_fields(
     where: str, expected: Mapping[str, Value], got: Mapping[str, object]
 ) -> Iterator[Difference]:
     """The fields that are not as expected, or not there."""
     for name, value in expected.items():
         if name not in got:
-            yield Difference(f"{where} {name}", str(value), "no such field")
+            yield Difference(f"{where} {name}", spell(value), "no such field")
         elif not matches(value, got[name]):
-            yield Difference(f"{where} {name}", str(value), str(got[name]))
+            yield Difference(f"{where} {name}", spell(value), spell(got[name]))
 
 
 def compare_receipts(

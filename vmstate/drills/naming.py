@@ -1,6 +1,6 @@
 """Does the constitution know the names that a drill uses? Asked before any of its steps runs.
 
-    mine.drill.toml:14: step.2.with.to: no profile 'gardian' (did you mean 'guardian'?): there are …
+    mine.drill.toml:14: step 3 with.to: no profile 'gardian' (did you mean 'guardian'?): there are …
 
 A drill may be *about* a name that nobody knows. Such a step says so by the denial it expects, and
 is then left as it is: `expect.denied.code` is the code that the message names, or for `may`, which
@@ -15,8 +15,9 @@ from vmstate.constitution.document import ENGINE_TYPES
 from vmstate.constitution.document import Document as Law
 from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.law import Constitution
-from vmstate.constitution.lines import Place, report
+from vmstate.constitution.lines import Place
 from vmstate.drills.drill import Drill, Step, Value
+from vmstate.drills.numbering import PARTS, report_drill
 from vmstate.errors import DrillError, InputError
 from vmstate.leases.lease import ENGINE_ENDINGS
 
@@ -56,11 +57,11 @@ def check_names(drills: Iterable[Drill], constitution: Constitution) -> None:
     lines: list[str] = []
     for drill in drills:
         wrong: list[Wrong] = []
-        for table in ("setup", "step", "cleanup"):
+        for table in PARTS:
             for index, step in enumerate(getattr(drill.document, table)):
                 wrong += _asked(step, (table, index), known)
                 wrong += _expected(step, (table, index), known)
-        lines += report(drill.name, drill.text, wrong)
+        lines += report_drill(drill.name, drill.text, wrong, dict(drill.document))
     if lines:
         raise DrillError(tuple(lines))
 

@@ -260,7 +260,9 @@ def _run_step(stage: Stage, step: Step, number: int) -> StepRun:
 def _title(step: Step) -> str:
     if step.do is None:
         return f"wait for {step.advance}" if step.advance else f"wait until {step.advance_to}"
-    return f"{step.do} {step.with_.to or step.with_.lease or step.with_.what or ''}".strip()
+    given = step.with_
+    about = given.to or given.lease or given.what or given.act or given.budget
+    return f"{step.do} {about or ''}".strip()
 
 
 def _compare(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from vmstate.canonical import Json, format_at
 from vmstate.drills.drill import Expectation
-from vmstate.drills.expect import Difference, fields_of
+from vmstate.drills.expect import Difference, fields_of, spell
 from vmstate.drills.runner import DrillRun, StepRun
 from vmstate.ledger.receipt import Receipt
 
@@ -48,7 +48,7 @@ def _looks(step: StepRun) -> Iterator[_Look]:
     """Each expectation, named as its difference would be."""
     expect = step.step.expect
     for name, value in expect.result.items():
-        yield f"result {name}", _spell(value), _spell(step.result.get(name, ""))
+        yield f"result {name}", spell(value), spell(step.result.get(name, ""))
     yield from _refusal(expect, step.receipts[-1:])
     if expect.receipts is not None:
         yield from _receipts(expect, step.receipts)
@@ -90,8 +90,4 @@ def _receipts(expect: Expectation, got: tuple[Receipt, ...]) -> Iterator[_Look]:
         seen = fields_of(receipt)
         for name, value in fields.items():
             if name != "type":
-                yield f"{where} {name}", _spell(value), _spell(seen.get(name, "no such field"))
-
-
-def _spell(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+                yield f"{where} {name}", spell(value), spell(seen.get(name, "no such field"))

@@ -1,6 +1,7 @@
 """`drill list new run`: rehearsing on virtual time."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"pass": "green", "fail": "red", "blocked": "yellow", "error": "red"}
 _LEDGERS = {"ledger": "--ledger", "socket": "--socket", "token_file": "--token-file"}
+_COLUMNS = ("VERDICT", "DRILL", "TITLE", "STEPS", "RECEIPTS", "VIRTUAL", "REASON")
 _MISFITS = 10  # lines about packaged drills: a constitution of other names misfits each of them
 # What is worst comes first, and is what the exit code says.
 _CODES = {"error": ERROR, "blocked": BLOCKED, "fail": FAILED, "pass": OK}
@@ -70,7 +72,7 @@ def list_drills(settings: Settings) -> None:
     if settings.json:
         emit({"ok": True, "drills": [{"id": one.id, "title": one.title} for one in drills]})
         return
-    rows = [(one.id, one.title, f"{len(one.document.step)} steps") for one in drills]
+    rows = [(one.id, one.title, f"{one.size} steps") for one in drills]
     table(("DRILL", "TITLE", "STEPS"), rows)
 
 
@@ -99,12 +101,12 @@ def new(settings: Settings, file: Path) -> None:
 @click.option(
     "--keep",
     type=click.Path(path_type=Path),
-    help="A new folder in which each drill's ledger stays, to be audited.",
+    help="A new or empty folder in which each drill's ledger stays, to be audited.",
 )
 @click.option(
     "--pack",
     type=click.Path(path_type=Path),
-    help="A new folder for the artifact pack: one page for people, and its data.",
+    help="A new or empty folder for the artifact pack: one page for people, and its data.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show every step, not only what failed.")
 @click.pass_obj
@@ -133,12 +135,11 @@ def run(
         raise InputError(f"two drills are called {min(twice)!r}: give each an id of its own")
     law = _law(settings, packaged=not drill_files)
     _check_names(drills, law, packaged=not drill_files)
-    if keep is not None:
-        _make_folder(keep)
-    if pack is not None:
-        from vmstate.drills.pack import make_folder
+    for folder in (keep, pack):
+        if folder is not None:
+            from vmstate.drills.pack import make_folder
 
-        make_folder(pack)
+            make_folder(folder)
     runs = []
     for one in run_suite(drills, law, keep=keep):
         runs.append(one)
@@ -148,9 +149,10 @@ def run(
     if settings.json:
         emit({**suite_body(runs, law.digest), "pack": _pack_body(written)})
     else:
-        _summary(runs, law)
+        _summary(runs, law, verbose=verbose, kept=keep is not None)
         if written is not None:
-            click.echo(f"pack {written.id}: {written.page}, {written.data}")
+            told = f"pack {written.id}: {written.page}, {written.data}"
+            click.echo(told, err=not sys.stdout.isatty())
     verdicts = {one.verdict for one in runs}
     raise SystemExit(next(code for name, code in _CODES.items() if name in verdicts))
 
@@ -196,38 +198,45 @@ def _pack_body(pack: "Pack | None") -> Json:
     return {"id": pack.id, "page": page, "data": data, "digest": pack.digest, "root": pack.root}
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"{path} can't be made: {error.strerror}: name a new folder") from error
-
-
 def _show(one: "DrillRun", *, verbose: bool) -> None:
-    passed = sum(step.passed for step in one.steps)
-    verdict = click.style(f"{one.verdict.upper():7}", fg=_COLOURS[one.verdict], bold=True)
-    virtual = format_duration(one.virtual_for)
-    steps, receipts = f"{passed}/{len(one.steps)}", len(one.receipts)
-    counts = f"{steps:>5} steps  {receipts:>3} receipts  {virtual:>6} virtual"
-    click.echo(f"{verdict} {one.drill.id:8} {one.drill.title:44} {counts}")
+    """A drill's row on standard output; in a pipe what is told of its steps is no data."""
+    passed = f"{sum(step.passed for step in one.steps)}/{one.drill.size}"
+    receipts, virtual = str(len(one.receipts)), format_duration(one.virtual_for)
+    piped = not sys.stdout.isatty()
+    if piped:
+        cells = (one.verdict, one.drill.id, one.drill.title, passed, receipts, virtual, one.reason)
+        table(_COLUMNS, [cells])
+    else:
+        verdict = click.style(f"{one.verdict.upper():7}", fg=_COLOURS[one.verdict], bold=True)
+        counts = f"{passed:>5} steps  {receipts:>3} receipts  {virtual:>6} virtual"
+        click.echo(f"{verdict} {one.drill.id:8} {one.drill.title:44} {counts}")
+    for line in _told(one, verbose=verbose):
+        click.echo(f"{one.drill.id}:{line}" if piped else line, err=piped)
+
+
+def _told(one: "DrillRun", *, verbose: bool) -> Iterator[str]:
     for number, step in enumerate(one.steps, 1):
         if verbose or not step.passed:
             mark = "ok  " if step.passed else click.style("FAIL", fg="red", bold=True)
             seqs = ", ".join(str(receipt.seq) for receipt in step.receipts)
             at = step.at.strftime("%H:%M:%S")
-            click.echo(f"  {mark} {number:>2} {at}  {step.name}{f'  [{seqs}]' if seqs else ''}")
+            yield f"  {mark} {number:>2} {at}  {step.name}{f'  [{seqs}]' if seqs else ''}"
         for difference in step.differences:
-            click.echo(f"          {difference.what}")
-            click.echo(f"            expected  {difference.expected}")
-            click.echo(f"            got       {difference.got}")
+            yield f"          {difference.what}"
+            yield f"            expected  {difference.expected}"
+            yield f"            got       {difference.got}"
     if one.reason:
-        click.echo(f"  {one.reason}")
+        yield f"  {one.reason}"
     if verbose and one.root:
-        click.echo(f"  root {one.root}")
+        yield f"  root {one.root}"
 
 
-def _summary(runs: "list[DrillRun]", law: "Constitution") -> None:
+def _summary(runs: "list[DrillRun]", law: "Constitution", *, verbose: bool, kept: bool) -> None:
     counts = {name: sum(one.verdict == name for one in runs) for name in _CODES}
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    click.echo(f"{told}  under {law.name} {law.version} {law.digest[:19]}…")
-    say("-v shows every step; --keep FOLDER leaves the ledgers to be audited")
+    piped = not sys.stdout.isatty()
+    click.echo(f"{told}  under {law.name} {law.version} {law.digest[:19]}…", err=piped)
+    hints = ("" if verbose else "-v shows every step",
+             "" if kept else "--keep FOLDER leaves the ledgers to be audited")  # fmt: skip
+    if any(hints):
+        say("; ".join(hint for hint in hints if hint))
