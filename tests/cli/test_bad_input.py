@@ -176,10 +176,11 @@ def test_a_key_that_may_not_be_read_grants_nothing_and_leaves_reading(closed):
     assert closed("audit", {"vmstate.db.key": CLOSED}).returncode == 0
 
 
-def test_init_in_a_folder_that_may_not_be_written_says_so(closed):
-    done = closed("init --constitution new.toml --ledger new.db", {".": FOLDER})
+def test_init_in_a_folder_that_may_not_be_written_says_so(live, closed):
+    (live.path / "laws").mkdir()
+    done = closed("init --constitution laws/new.toml --ledger new.db", {"laws": FOLDER})
     assert done.returncode == 2
-    assert done.stderr == "error: new.toml can't be written: Permission denied\n"
+    assert done.stderr == "error: laws/new.toml can't be written: Permission denied\n"
     done = closed("init --ledger new.db", {".": FOLDER})
     assert done.returncode == 2
     assert done.stderr == "error: . can't be written: choose another with --ledger\n"

@@ -112,12 +112,7 @@ class Ledger:
             InputError: a ledger or key of that name is there already, or can't be written.
         """
         origin = origin or f"{constitution.name}/{secrets.token_hex(ORIGIN_HEX // 2)}"
-        if path.exists():
-            raise InputError(f"{path} is there already: give --ledger another name")
-        if not path.parent.is_dir():
-            raise InputError(f"{path.parent} is not a folder: make it first")
-        if not os.access(path.parent, os.W_OK):
-            raise InputError(f"{path.parent} can't be written: choose another with --ledger")
+        check_place(path)
         key = PrivateKey.generate()
         key.save(key_path(path))
         with _undone(path), _reported(path):
@@ -276,6 +271,20 @@ class Ledger:
             raise LedgerUnavailable(f"{self.path} was closed: open it again")
         if self._pid != os.getpid():
             raise RuntimeError("a ledger does not survive a fork: open it in the new process")
+
+
+def check_place(path: Path) -> None:
+    """Whether a ledger can be made at `path`.
+
+    Raises:
+        InputError: there is one already, or its folder is none or can't be written.
+    """
+    if path.exists():
+        raise InputError(f"{path} is there already: give --ledger another name")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is not a folder: make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path.parent} can't be written: choose another with --ledger")
 
 
 def key_path(ledger: Path) -> Path:

@@ -178,7 +178,8 @@ def why(settings: Settings, /, profile: str, **given: Any) -> None:
     Exits 0 if it would be granted, 3 if not.
     """
     authority = settings.authority()
-    explanation = authority.why(asked_for(authority, profile, given))
+    asked = asked_for(authority, profile, given)
+    explanation = authority.why(asked)
     if settings.json:
         emit(_explanation_body(explanation))
     elif explanation.expires_at is not None and explanation.lasts is not None:
@@ -188,13 +189,15 @@ def why(settings: Settings, /, profile: str, **given: Any) -> None:
         click.echo(f"yes, by {explanation.rule}: until {until} ({lasts}{cut}){limits}")
     else:
         say_denial(explanation.unmet, explanation.rule)
-        _say_route(explanation)
+        law = authority.constitution
+        if explanation.route:
+            _say_route(explanation)
+        elif profile in law.document.profiles and not law.includes(explanation.held, profile):
+            say(f"no way leads there for {asked.principal}")
     raise SystemExit(OK if explanation.granted else DENIED)
 
 
 def _say_route(explanation: "Explanation") -> None:
-    if not explanation.route:
-        return
     say(f"the way from {explanation.held}:")
     for number, rung in enumerate(explanation.route, 1):
         needs = "; ".join(rung.needs) or "nothing more"
@@ -317,12 +320,24 @@ def revoke(
 @click.pass_obj
 def may(settings: Settings, who: str, what: str) -> None:
     """Answer whether WHO may now do WHAT, a profile or an act: exits 0 for yes, 3 for no."""
-    allowed = settings.authority().may(who, what)
+    door = settings.authority()
+    allowed = door.may(who, what)
     if settings.json:
         emit({"ok": allowed, "principal": who, "what": what, "may": allowed})
     else:
         click.echo("yes" if allowed else "no")
+    if not allowed:
+        _say_unknown(door, what)
     raise SystemExit(OK if allowed else DENIED)
+
+
+def _say_unknown(door: "Door", what: str) -> None:
+    from vmstate.constitution.facts import did_you_mean
+
+    document = door.constitution.document
+    known = (*document.profiles, *document.acts)
+    if what not in known:
+        say(f"{what} is no profile and no act of this constitution{did_you_mean(what, known)}")
 
 
 def _leave_open(settings: Settings, door: "Door", asked: Any, *, follow: bool) -> None:

@@ -27,10 +27,12 @@ def init(settings: Settings, preset: str, *, in_git: bool) -> None:
     A constitution that is there already is kept, and used. A ledger that holds nothing yet takes
     over an edited constitution; one that was used never does.
     """
-    from vmstate.ledger.store import key_path
+    from vmstate.ledger.store import check_place, key_path
 
     path, ledger = settings.constitution, settings.ledger
     wrote = not path.exists()
+    if not ledger.exists():
+        check_place(ledger)  # first: a constitution is not written for a ledger that can't be
     if wrote:
         _require_outside_git(ledger, in_git=in_git or ledger.exists())
         source = files("vmstate.constitution") / "presets" / f"{preset}.toml"
@@ -48,8 +50,11 @@ def init(settings: Settings, preset: str, *, in_git: bool) -> None:
         return
     click.echo(f"{path}: {law.name} {law.version}{'' if wrote else ' (kept)'}")
     click.echo(f"{made}")
-    say("next: read the constitution, put your own people into it, and run init again;")
-    say("      then ask for something: vmstate escalate --help")
+    if wrote:
+        say("next: read the constitution, put your own people into it, and run init again;")
+        say("      then ask for something: vmstate escalate --help")
+    else:
+        say("next: ask for something: vmstate escalate --help")
 
 
 def _create(settings: Settings, law: "Constitution") -> None:
