@@ -25,7 +25,7 @@ def stack_of(boots, lengths, mark, closes):
         granted = moment(boot_id, 0, 5_000)
         deadline = later(granted, timedelta(seconds=length))
         profile, parent = f"p{seq}", leases[-1].id if leases else None
-        leases.append(Lease(seq, "ada", profile, "r", "t", parent, granted, deadline))
+        leases.append(Lease(seq, "ada", profile, "r", "t", parent, granted, deadline, deadline))
     return LeaseStack("observer", mark, tuple(leases), closes)
 
 
