@@ -20,10 +20,6 @@ BOUND = f"""
 [callers]
 host = false
 
-[locks]
-by   = ["approvers"]
-lift = ["approvers"]
-
 [principals.alice]
 account = "{HERE}"
 

@@ -38,7 +38,7 @@ class Desk:
         table: dict[str, Any] = {"events": list(events or EVERYTHING), **more}
         if "url" not in more:
             heard = shlex.quote(str(self.folder / f"{name}.jsonl"))
-            line = f"cat >> {heard} && echo >> {heard}" if command is None else command
+            line = f"cat >> {heard}" if command is None else command
             table["command"] = ["/bin/sh", "-c", line]
         lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
         self.law_text += "\n".join((f"\n[notify.{name}]", *lines, ""))

@@ -10,7 +10,7 @@ def run(*words, seconds=5.0):
 
 
 def test_a_command_reads_the_notice_and_may_say_something():
-    assert run("cat") == ("", '{"v":1}')
+    assert run("cat") == ("", '{"v":1}\n')
 
 
 def test_words_are_words_to_no_shell():

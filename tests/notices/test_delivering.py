@@ -29,7 +29,7 @@ def failing(desk):
     """A target that fails until a file is there, and one that never does."""
     heard = desk.folder / "pager.jsonl"
     mended = desk.folder / "mended"
-    desk.target("pager", "ended", command=f"test -e {mended} && cat >> {heard} && echo >> {heard}")
+    desk.target("pager", "ended", command=f"test -e {mended} && cat >> {heard}")
     desk.target("other", "ended")
     vm = desk.make()
     return desk, vm, Deliverer(vm), mended

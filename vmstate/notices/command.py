@@ -40,7 +40,7 @@ def run_command(
     with process.stdin, process.stdout:
         try:
             # Smaller than a pipe holds: a command that never reads does not hold us up.
-            process.stdin.write(notice)
+            process.stdin.write(notice + b"\n")
             process.stdin.close()
         except BrokenPipeError:
             pass  # it has ended, or does not care what happened; its exit code says which

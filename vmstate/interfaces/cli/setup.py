@@ -8,13 +8,13 @@ import click
 
 from vmstate.canonical import Json
 from vmstate.errors import ConstitutionError, InputError, LedgerMismatch
-from vmstate.interfaces.cli.output import emit, say
+from vmstate.interfaces.cli.output import count, emit, say
 from vmstate.interfaces.cli.settings import FAILED, Command, Look, Settings
 
 if TYPE_CHECKING:
     from vmstate.constitution.law import Constitution
 
-_PRESETS = ("starter", "vaultmesh")
+_PRESETS = ("starter", "agent", "vaultmesh")
 
 
 @click.command(cls=Command)
@@ -132,7 +132,7 @@ def check(settings: Settings, file: Path | None) -> None:
         return
     profiles = " < ".join(sorted(law.document.profiles, key=law.rank))
     click.echo(f"{path}: {law.name} {law.version} is well formed")
-    click.echo(f"  {profiles}, {rules} escalations")
+    click.echo(f"  {profiles}, {count(rules, 'escalation')}")
     click.echo(f"  {law.digest}")
 
 

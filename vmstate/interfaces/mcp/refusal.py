@@ -76,11 +76,10 @@ class Refusal:
     def sentence(self) -> str:
         """The same for a model that reads text."""
         kinds = ", ".join(dict.fromkeys(str(one["kind"]) for one in self.missing))
-        needs = f" needs {self.profile_needed}" if self.profile_needed else ""
+        needed = self.profile_needed
+        needs = f" needs {needed} (you are {self.profile_now});" if needed else ""
         then = f" Next: call {self.next['tool']}." if self.next else ""
-        return (
-            f"Denied by {self.rule}:{needs} (you are {self.profile_now}); missing: {kinds}.{then}"
-        )
+        return f"Denied by {self.rule}:{needs} missing: {kinds}.{then}"
 
 
 def name_missing(
