@@ -95,9 +95,7 @@ def settle_everybody(transaction: Transaction, law: Law, now: Moment) -> None:
 def amend_leases(
     transaction: Transaction, old: Law, new: Law, amendment: Entry, now: Moment
 ) -> int:
-    """Do to every open lease what the amendment just written does to it, and end every open
-    request; how many receipts.
-    """
+    """Do to every open lease what the amendment just written does to it; how many receipts."""
     began = transaction.head().tree.size
     for name in transaction.holders():
         stack = transaction.stack(name, new.constitution.baseline)
@@ -106,9 +104,6 @@ def amend_leases(
                 below = stack.below(effect.lease)
                 entry = effect_entry(effect, amendment, began - 1, below, now)
                 transaction.append(entry, now)
-    # What was signed for an open request was signed under the old law, and counts no more.
-    for entry in overdue_ends(transaction, new, everybody(transaction), now, SETTLE):
-        transaction.append(entry, now)
     return transaction.head().tree.size - began
 
 
