@@ -20,11 +20,13 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import read_constitution
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.climb import bounds_said, denial, hold_left
+from vmstate.decisions.backing import bounds_said
 from vmstate.decisions.command import AMENDMENT, NEW_LAW, Amend
 from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.evidence import hear_approvals, used_ids
+from vmstate.decisions.lasting import hold_left
 from vmstate.decisions.law import Law, clock_faults, proof_faults, request_faults, seated_approvals
+from vmstate.decisions.refusing import denial
 from vmstate.leases.lease import AMENDED, PARENT_ENDED, Lease
 
 TOLD = 100  # effects that are foreseen by name; the others are counted

@@ -20,7 +20,7 @@ from vmstate.constitution.facts import read_facts
 from vmstate.constitution.guards import seat
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.climb import Hearing, climb, denial, hear
+from vmstate.decisions.climb import climb
 from vmstate.decisions.command import (
     APPROVALS,
     Activate,
@@ -33,6 +33,7 @@ from vmstate.decisions.command import (
 )
 from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.evidence import Heard, hear_approvals, hear_facts
+from vmstate.decisions.hearing import Hearing, hear
 from vmstate.decisions.law import Law, proof_faults, standing_faults
 from vmstate.decisions.pending import (
     ACTIVATED,
@@ -45,6 +46,7 @@ from vmstate.decisions.pending import (
     ended_detail,
     lapse_of,
 )
+from vmstate.decisions.refusing import denial
 from vmstate.leases.lease import CLOCK_REGRESSION, LOCKED
 from vmstate.leases.watermark import later
 from vmstate.signing import Approval, Attestation, Request, Signed

@@ -15,7 +15,6 @@ from vmstate.clock import Moment
 from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.tools import Server, ToolRule, rule_path
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.climb import denial
 from vmstate.decisions.command import TOOL_CALL, Call, Tally
 from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.evidence import hear_approvals, used_ids
@@ -27,6 +26,7 @@ from vmstate.decisions.law import (
     request_faults,
     standing_faults,
 )
+from vmstate.decisions.refusing import denial
 from vmstate.decisions.route import shortest_route
 from vmstate.decisions.statements import call_facts
 from vmstate.decisions.using import use

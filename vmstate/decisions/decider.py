@@ -20,16 +20,9 @@ from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.acting import act, create_budget, debit, drill_mode, mode_entry
 from vmstate.decisions.amending import amend
-from vmstate.decisions.asking import (
-    activate,
-    deny_request,
-    hand_in,
-    lapse,
-    open_request,
-    withdraw,
-)
+from vmstate.decisions.asking import activate, deny_request, hand_in, lapse, open_request, withdraw
 from vmstate.decisions.calling import call, tally
-from vmstate.decisions.climb import climb, denial, renew
+from vmstate.decisions.climb import climb
 from vmstate.decisions.command import (
     CLOCK_RECOVERY,
     Act,
@@ -53,13 +46,7 @@ from vmstate.decisions.command import (
     Withdraw,
 )
 from vmstate.decisions.decision import Decision, Entry, Grounds, State
-from vmstate.decisions.evidence import (
-    Setting,
-    hear_approvals,
-    hear_caller,
-    hear_order,
-    used_ids,
-)
+from vmstate.decisions.evidence import Setting, hear_approvals, hear_caller, hear_order, used_ids
 from vmstate.decisions.law import (
     Law,
     personal_locks,
@@ -69,6 +56,8 @@ from vmstate.decisions.law import (
 )
 from vmstate.decisions.locking import lift_lock, lock_ends, set_lock
 from vmstate.decisions.pending import Asked, Lapse, lapse_of
+from vmstate.decisions.refusing import denial
+from vmstate.decisions.renewal import renew
 from vmstate.decisions.showing import Pending, show
 from vmstate.leases.lease import EXPIRED, IDLE, PARENT_ENDED, USES_SPENT, Lease, LeaseStack, Overdue
 from vmstate.signing import Signed

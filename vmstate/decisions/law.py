@@ -121,6 +121,19 @@ def clock_faults(state: State, now: Moment) -> list[Unmet]:
     return [Unmet("recovery", "clock_regression", required, given, remedy)]
 
 
+def drill_faults(state: State, now: Moment) -> list[Unmet]:
+    """Nothing is granted in a drill before its mode is on, or after."""
+    drill = state.drill
+    if drill is None or drill.is_on(now):
+        return []
+    wanted, remedy = "a drill that is running", "start another drill: vmstate drill run"
+    if drill.until is None:
+        remedy = "switch it on: Authority.drill_mode(on=True), as vmstate drill run does"
+        return [Unmet("drill", "drill_not_on", wanted, "never on", remedy)]
+    ended = format_at(min(drill.until.wall, now.wall))
+    return [Unmet("drill.ttl", "drill_over", wanted, ended, remedy)]
+
+
 def request_faults(
     request: Request, command: Command, wanted: Mapping[str, Json], at: Setting
 ) -> list[Unmet]:

@@ -14,10 +14,10 @@ from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment
 from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.climb import denial
 from vmstate.decisions.command import LiftLock, SetLock
 from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.law import Law, proof_faults
+from vmstate.decisions.refusing import denial
 from vmstate.errors import InputError
 from vmstate.leases.lease import LOCKED, LeaseStack
 from vmstate.leases.lock import Lock

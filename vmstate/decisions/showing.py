@@ -11,10 +11,12 @@ from vmstate.clock import Moment
 from vmstate.constitution.guards import seat
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.asking import as_climb, first_good
-from vmstate.decisions.climb import hear, judge, would_last
+from vmstate.decisions.climb import judge
 from vmstate.decisions.command import Activate
 from vmstate.decisions.decision import State
 from vmstate.decisions.evidence import hear_approvals
+from vmstate.decisions.hearing import hear
+from vmstate.decisions.lasting import would_last
 from vmstate.decisions.law import Law
 from vmstate.decisions.pending import Asked, lapse_of
 from vmstate.signing import Request
