@@ -112,15 +112,15 @@ def read_xml(text):
     return ET.fromstring(text)  # noqa: S314 -- it was written a moment ago
 
 
-def dot_labels(constitution, live=()):
+def dot_labels(constitution, live=(), as_of=None):
     """The lines of every HTML-like label, read as XML."""
-    tables = re.findall(r"label=<(<table.*?</table>)>", to_dot(constitution, live))
+    tables = re.findall(r"label=<(<table.*?</table>)>", to_dot(constitution, live, as_of))
     return [["".join(cell.itertext()) for cell in read_xml(t).iter("td")] for t in tables]
 
 
-def mermaid_labels(constitution, live=()):
+def mermaid_labels(constitution, live=(), as_of=None):
     """The lines of every quoted label, as a reader sees them."""
-    labels = re.findall(r'"([^"]*)"', to_mermaid(constitution, live))
+    labels = re.findall(r'"([^"]*)"', to_mermaid(constitution, live, as_of))
     decode = re.compile(r"#(\d+);")
     return [[decode.sub(lambda c: chr(int(c[1])), x) for x in t.split("<br/>")] for t in labels]
 
@@ -327,6 +327,22 @@ def test_a_long_symbol_is_cut_and_a_long_guard_ends_in_an_ellipsis():
 
 
 # ---- who stands where ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", [None, "observer", "operator"])
+def test_a_live_picture_says_when_and_whether_nobody_stands_above_the_baseline(profile):
+    live = () if profile is None else (Standing("did:vm:agent:7", profile, None),)
+    told = ["as of 2026-01-01 12:00:00Z"]
+    told += [] if profile == "operator" else ["nobody above observer"]
+    for lines in (
+        [line for label in dot_labels(LAW, live, NOON) for line in label],
+        [line for label in mermaid_labels(LAW, live, NOON) for line in label],
+        svg_texts(render(LAW, "svg", live, NOON)),
+    ):
+        below = lines.index(LAW.digest) + 1
+        assert lines[below : below + len(told)] == told
+        assert lines[below + len(told)] != "nobody above observer"
+    assert "as of" not in to_dot(LAW, live)
 
 
 def test_who_is_live_stands_on_their_rung_until_their_time_and_the_rung_is_thick():

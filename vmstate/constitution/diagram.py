@@ -103,8 +103,9 @@ def render(
     constitution: Constitution,
     format: Format,  # noqa: A002 -- the word that every caller looks for
     live: Sequence[Standing] = (),
+    as_of: datetime | None = None,
 ) -> bytes:
-    """The picture as the bytes of a file; `live` says who stands where.
+    """The picture as the bytes of a file; `live` says who stands where, `as_of` when they do.
 
     SVG is drawn by `dot` where it is installed, else by the Graphviz that vmstate brings; these two
     differ in their bytes. PNG and PDF need `dot`.
@@ -115,24 +116,28 @@ def render(
     has_dot = shutil.which("dot") is not None
     match format_for(f".{format}"):
         case "dot":
-            return to_dot(constitution, live).encode()
+            return to_dot(constitution, live, as_of).encode()
         case "mmd":
-            return to_mermaid(constitution, live).encode()
+            return to_mermaid(constitution, live, as_of).encode()
         case "svg":
-            source = _graph(constitution, live, _as_marked_text)
+            source = _graph(constitution, live, as_of, _as_marked_text)
             return _dress(_run_dot(source, "svg") if has_dot else _run_wasi(source))
         case drawn if has_dot:
-            return _run_dot(to_dot(constitution, live), drawn)
+            return _run_dot(to_dot(constitution, live, as_of), drawn)
         case drawn:
             raise InputError(f"{drawn} needs the program `dot`: install Graphviz, or write .svg")
 
 
-def to_dot(constitution: Constitution, live: Sequence[Standing] = ()) -> str:
+def to_dot(
+    constitution: Constitution, live: Sequence[Standing] = (), as_of: datetime | None = None
+) -> str:
     """The picture in DOT, with HTML-like labels; raises InputError as `render` does."""
-    return _graph(constitution, live, _as_html)
+    return _graph(constitution, live, as_of, _as_html)
 
 
-def to_mermaid(constitution: Constitution, live: Sequence[Standing] = ()) -> str:
+def to_mermaid(
+    constitution: Constitution, live: Sequence[Standing] = (), as_of: datetime | None = None
+) -> str:
     """The picture as a Mermaid flowchart; raises InputError as `render` does."""
     _check_standings(constitution, live)
     # The version is free text, and Mermaid would drop markup from a title instead of showing it.
@@ -152,7 +157,7 @@ def to_mermaid(constitution: Constitution, live: Sequence[Standing] = ()) -> str
     for (top, bottom), endings in _falls(constitution).items():
         label = _as_mermaid((_ENDING, ending) for ending in endings)
         lines.append(f"{rungs[top]} -. {label} .-> {rungs[bottom]}")
-    law = _as_mermaid((*_heading(constitution), *_legend(constitution)))
+    law = _as_mermaid((*_heading(constitution, live, as_of), *_legend(constitution)))
     lines.append(f"law[{law}]:::law ~~~ {rungs[constitution.baseline]}")
     for number, (fill, line) in enumerate(_TINTS):
         lines.append(f"classDef rung{number} fill:{fill},stroke:{line},color:{_INK}")
@@ -187,9 +192,17 @@ def _run_wasi(source: str) -> bytes:
 # ---- what is said, in any language ---------------------------------------------------------------
 
 
-def _heading(constitution: Constitution) -> _Rows:
+def _heading(constitution: Constitution, live: Sequence[Standing], as_of: datetime | None) -> _Rows:
     yield _TITLE, f"{constitution.name} {constitution.version}"
     yield _DIGEST, constitution.digest
+    if as_of is not None:
+        yield _NOTE, f"as of {_spell_at(as_of)}"
+        if all(standing.profile == constitution.baseline for standing in live):
+            yield _NOTE, f"nobody above {constitution.baseline}"
+
+
+def _spell_at(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def _rung_rows(constitution: Constitution, profile: str, live: Sequence[Standing]) -> _Rows:
@@ -208,8 +221,7 @@ def _rung_rows(constitution: Constitution, profile: str, live: Sequence[Standing
     for standing in here[:STANDINGS]:
         yield _STRONG, f"● {standing.principal}"
         if standing.expires_at is not None:
-            end = standing.expires_at.astimezone(UTC)
-            yield _NEED, f"until {end:%Y-%m-%d %H:%M:%S}Z"
+            yield _NEED, f"until {_spell_at(standing.expires_at)}"
     if len(here) > STANDINGS:
         yield _STRONG, f"● and {len(here) - STANDINGS} more"
 
@@ -286,11 +298,13 @@ def _check_standings(constitution: Constitution, live: Sequence[Standing]) -> No
 # ---- Graphviz ------------------------------------------------------------------------------------
 
 
-def _graph(constitution: Constitution, live: Sequence[Standing], spell: _Spell) -> str:
+def _graph(
+    constitution: Constitution, live: Sequence[Standing], as_of: datetime | None, spell: _Spell
+) -> str:
     import graphviz  # noqa: PLC0415 -- reading a constitution must not load it
 
     _check_standings(constitution, live)
-    heading = spell(_heading(constitution), "center")
+    heading = spell(_heading(constitution, live, as_of), "center")
     graph = graphviz.Digraph("constitution", comment=constitution.digest)
     graph.attr("graph", rankdir="BT", nodesep="0.3", ranksep="0.3", pad="0.3", fontname=_FACE)
     graph.attr("graph", label=heading, labelloc="t", fontsize="12", comment=constitution.digest)

@@ -147,16 +147,17 @@ def graph(settings: Settings, output: Path | None, *, live: bool) -> None:
     """
     from vmstate.constitution.diagram import Standing, format_for, render
 
-    standings: tuple[Standing, ...] = ()
+    standings, as_of = tuple[Standing, ...](), None
     if live:
         authority = settings.authority()
         law = authority.constitution
         standings = tuple(
             Standing(one.principal, one.profile, one.expires_at) for one in authority.status()
         )
+        as_of = authority.now()
     else:
         law = settings.law()
-    picture = render(law, format_for(output.suffix) if output else "mmd", standings)
+    picture = render(law, format_for(output.suffix) if output else "mmd", standings, as_of)
     if output is None and settings.json:
         emit({"ok": True, "format": "mmd", "text": picture.decode(), "digest": law.digest})
         return
