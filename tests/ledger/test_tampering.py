@@ -4,6 +4,7 @@ Each attack works on a copy of one history; the numbers are those of its receipt
 """
 
 import hashlib
+import re
 from contextlib import closing
 
 import apsw
@@ -182,6 +183,7 @@ HEAD = {
     "voided_below": "0",
     "held_until_us": f"newest_us + {US_PER_DAY}",
     "recovered_us": "NULL",
+    "ahead_us": "newest_us - newest_boot_us - 1",
 }
 
 
@@ -236,6 +238,17 @@ def test_a_change_to_a_lease_is_found(copy, open_ledger, lease, column, value):
     tamper(copy / "l.db", f"UPDATE lease SET {column} = {value} WHERE seq = {lease}")  # noqa: S608
     found = findings(open_ledger(copy / "l.db"))
     assert [one for one in found if f"lease-{lease}" in one], found
+
+
+def test_a_wall_that_was_ahead_as_no_receipt_ever_was_is_found(copy, open_ledger):
+    tamper(copy / "l.db", "UPDATE head SET ahead_us = 9000000000000000")
+    (found,) = findings(open_ledger(copy / "l.db"))
+    assert re.fullmatch(r"the head's ahead_us is 9000000000000000, needs \d+ to \d+", found)
+
+
+def test_a_head_that_is_gone_is_found_once_and_sends_nobody_in_a_circle(copy, open_ledger):
+    tamper(copy / "l.db", "DELETE FROM head")
+    assert findings(open_ledger(copy / "l.db")) == ["the ledger has no head"]
 
 
 @pytest.mark.parametrize(("column", "value"), HEAD.items(), ids=HEAD)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from vmstate.canonical import Json
+from vmstate.clock import to_us
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import read_constitution
 from vmstate.errors import ConstitutionError, InputError, TamperError
@@ -34,7 +35,7 @@ from vmstate.leases.lease import Lease, lease_id
 from vmstate.leases.lock import Lock
 from vmstate.ledger.bundle import Bundle, Progress
 from vmstate.ledger.checkpoint import Checkpoint, VerifierKey, open_checkpoint
-from vmstate.ledger.finding import Finding
+from vmstate.ledger.finding import SEE_AUDIT, Finding
 from vmstate.ledger.held import Held
 from vmstate.ledger.laws import laws_of_bundle, laws_of_file
 from vmstate.ledger.receipt import Receipt
@@ -94,7 +95,7 @@ def audit_ledger(
     with ledger.read() as snapshot:
         replay, head = _open_file(snapshot)
         law, replay.find_law = replay.law, laws_of_file(snapshot)
-        note = "" if head is None else head.note
+        note = None if head is None else head.note
         roots = _begin(replay, note, str(ledger.verifier), kept)
         rows = _LeaseRows(replay, snapshot)
         replay.on_end = rows.compare
@@ -132,16 +133,18 @@ def _open_file(snapshot: Snapshot) -> tuple[Replay, Head | None]:
         if law is not None and law.canonical != form:
             faults.append("the constitution's canonical bytes are not those of its TOML")
     except TamperError as error:
-        faults.append(str(error))
+        faults.append(str(error).removesuffix(SEE_AUDIT))
     try:
         head = snapshot.head()
     except TamperError as error:
-        faults.append(str(error))
+        faults.append(str(error).removesuffix(SEE_AUDIT))
     return Replay(law=law, origin="", findings=[Finding(None, one) for one in faults]), head
 
 
-def _begin(replay: Replay, note: str, verifier: str, kept: str | None) -> _Roots:
-    """The signatures of the checkpoints, before the first receipt."""
+def _begin(replay: Replay, note: str | None, verifier: str, kept: str | None) -> _Roots:
+    """The signatures of the checkpoints, before the first receipt; `note` is None without a head,
+    which was found already.
+    """
     roots = _Roots()
     try:
         key = VerifierKey.parse(verifier)
@@ -150,7 +153,7 @@ def _begin(replay: Replay, note: str, verifier: str, kept: str | None) -> _Roots
         return roots
     replay.origin = key.name
     try:
-        roots.head = open_checkpoint(note, key)
+        roots.head = None if note is None else open_checkpoint(note, key)
     except TamperError as error:
         replay.find(str(error))
     if kept is not None:
@@ -388,6 +391,11 @@ def _compare_head(replay: Replay, head: Head) -> None:
     for name, (written, said) in pairs.items():
         if written != said:
             replay.find(f"the head's {name} is {written}, by the receipts it is {said}")
+    if mark.newest is not None and replay.latest_at is not None:
+        # Of the boot hand receipts say nothing, but that it counts from nought.
+        least, most = to_us(mark.newest.wall) - mark.newest.boot_us, to_us(replay.latest_at)
+        if not least <= mark.ahead_us <= most:
+            replay.find(f"the head's ahead_us is {mark.ahead_us}, needs {least} to {most}")
 
 
 def _conclude(replay: Replay, roots: _Roots, law: Constitution | None) -> Audit:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+SEE_AUDIT = ": run vmstate audit"  # for whoever came upon it by reading something else
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

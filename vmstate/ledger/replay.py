@@ -60,6 +60,7 @@ class Replay:
     findings: list[Finding] = field(default_factory=list)
     tree: Tree = field(default_factory=Tree)
     last_at: datetime | None = None
+    latest_at: datetime | None = None
     constitution: str = ""
     laws: list[tuple[int, str]] = field(default_factory=list)
     drill: dict[str, Any] | None = None
@@ -154,6 +155,7 @@ def _place(replay: Replay, receipt: Receipt, seq: int) -> None:
     if earlier and receipt.type != "clock_anomaly":
         replay.find("is earlier than the one before it, and nothing says why", seq)
     replay.last_at = receipt.at
+    replay.latest_at = max(receipt.at, replay.latest_at or receipt.at)
 
 
 def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:

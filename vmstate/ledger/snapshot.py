@@ -18,6 +18,7 @@ from vmstate.errors import InputError, LedgerNotFound, TamperError
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
 from vmstate.leases.watermark import Watermark, passed
 from vmstate.ledger.asked import AskedTable, Connection
+from vmstate.ledger.finding import SEE_AUDIT
 from vmstate.ledger.lock_table import LockTable
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import Receipt, spell_leaf
@@ -117,7 +118,7 @@ class Snapshot:
     def head(self) -> Head:
         row = next(self._db.execute(_HEAD), None)
         if row is None:
-            raise TamperError("the ledger has no head: run vmstate audit")
+            raise TamperError(f"the ledger has no head{SEE_AUDIT}")
         try:
             return Head(Tree.from_bytes(row[0], row[1]), row[2], _watermark((row[0], *row[3:])))
         except (ValueError, OverflowError, TypeError) as error:
@@ -127,7 +128,7 @@ class Snapshot:
         """What was last known of time; the head without its tree."""
         row = next(self._db.execute(_WATERMARK), None)
         if row is None:
-            raise TamperError("the ledger has no head: run vmstate audit")
+            raise TamperError(f"the ledger has no head{SEE_AUDIT}")
         return _watermark(row)
 
     def stack(self, principal: str, baseline: str) -> LeaseStack:
@@ -330,7 +331,7 @@ class Snapshot:
         query = "SELECT digest, canonical, toml FROM constitution ORDER BY seq DESC LIMIT 1"
         row = next(self._db.execute(query), None)
         if row is None:
-            raise TamperError("the ledger has no constitution: run vmstate audit")
+            raise TamperError(f"the ledger has no constitution{SEE_AUDIT}")
         digest, canonical, toml = row
         return digest, canonical, toml
 
@@ -339,7 +340,7 @@ class Snapshot:
         query = "SELECT digest FROM constitution ORDER BY seq DESC LIMIT 1"
         row = next(self._db.execute(query), None)
         if row is None:
-            raise TamperError("the ledger has no constitution: run vmstate audit")
+            raise TamperError(f"the ledger has no constitution{SEE_AUDIT}")
         return str(row[0])
 
     def law(self, digest: str) -> tuple[bytes, bytes] | None:
