@@ -21,12 +21,12 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import load_constitution, read_constitution
 from vmstate.decisions.amending import Amendment
 from vmstate.decisions.command import Act, Activate, Amend, Command, DrillMode, Escalate
-from vmstate.decisions.decider import SETTLE
 from vmstate.decisions.decision import Decision, Entry, State
 from vmstate.decisions.evidence import is_from
 from vmstate.decisions.once import Once
 from vmstate.decisions.pending import Asked
 from vmstate.decisions.route import Explanation, shortest_route
+from vmstate.decisions.settling import SETTLE
 from vmstate.decisions.showing import Pending
 from vmstate.door import ANCHOR, Door, check_request_id
 from vmstate.errors import LedgerMismatch, LedgerUnavailable, UnknownPrincipal

@@ -36,7 +36,7 @@ from vmstate import claims
 from vmstate.authority import Authority
 from vmstate.claims import HEARTBEAT_FOR, Claims
 from vmstate.clock import Moment
-from vmstate.decisions.decider import SCHEDULER, START_UP
+from vmstate.decisions.settling import SCHEDULER, START_UP
 from vmstate.errors import LedgerError, LedgerUnavailable
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due

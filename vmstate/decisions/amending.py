@@ -23,9 +23,16 @@ from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.backing import bounds_said
 from vmstate.decisions.command import AMENDMENT, NEW_LAW, Amend
 from vmstate.decisions.decision import Entry, Grounds, State
-from vmstate.decisions.evidence import hear_approvals, used_ids
+from vmstate.decisions.ending import end_of
+from vmstate.decisions.evidence import hear_approvals, nonce_of, used_ids
 from vmstate.decisions.lasting import hold_left
-from vmstate.decisions.law import Law, clock_faults, proof_faults, request_faults, seated_approvals
+from vmstate.decisions.law import (
+    Law,
+    clock_faults,
+    exception_faults,
+    proof_faults,
+    seated_approvals,
+)
 from vmstate.decisions.refusing import denial
 from vmstate.leases.lease import AMENDED, PARENT_ENDED, Lease
 
@@ -51,19 +58,12 @@ def amend(law: Law, state: State, command: Amend, now: Moment) -> Entry:
         )
         prepare = "vmstate amend NEW.toml -o FILE"
         unmet += ApprovalGuard("amendment.needs.approval", table.needs.approval, prepare)(case)
-    if command.request is not None:
-        wanted: dict[str, Json] = {
-            "to": None,
-            "trigger": AMENDMENT,
-            "facts": dict(facts),
-            "ttl_us": None,
-        }
-        unmet += request_faults(command.request, command, wanted, at)
+    unmet += exception_faults(command, AMENDMENT, facts, at)
     if unmet or table is None:
         return denial(state, command, unmet, now)
     counted = seated_approvals(law, heard, table.needs.approval)
     request = command.request
-    nonce = {} if request is None else {"request_nonce": request.nonce}
+
     id_ = None if request is None else request.id
     return Entry(
         "constitution_amended",
@@ -79,7 +79,7 @@ def amend(law: Law, state: State, command: Amend, now: Moment) -> Entry:
             "to": new.digest,
             "name": new.name,
             "version": new.version,
-            **nonce,
+            **nonce_of(request),
         },
         spends=tuple(used_ids(counted, request)),
         law=new,
@@ -169,9 +169,18 @@ def effect_entry(effect: Effect, amendment: Entry, seq: int, below: str, now: Mo
     """The receipt of an effect that changes something; `seq` is that of the amendment."""
     lease, after = effect.lease, effect.after
     said: dict[str, Json] = {"amendment": seq, "why": effect.why}
-    shared = Entry(
-        "profile_deescalation",
-        "reverted",
+    if effect.ending is not None:
+        return replace(
+            end_of(lease, effect.ending, now, rule="amendment", below=below),
+            outcome="reverted",
+            actor=amendment.actor,
+            proof=amendment.proof,
+            why=amendment.why,
+            detail=said,
+        )
+    return Entry(
+        "lease_clamped",
+        "recorded",
         Grounds("amendment"),
         actor=amendment.actor,
         principal=lease.principal,
@@ -180,18 +189,6 @@ def effect_entry(effect: Effect, amendment: Entry, seq: int, below: str, now: Mo
         lease=lease.id,
         parent=lease.parent,
         trigger=lease.trigger,
-        from_profile=lease.profile,
-        to_profile=below,
-        expires_at=lease.expires_at,
-        detail=said,
-    )
-    if effect.ending is not None:
-        ended = replace(lease, ended=now, ending=effect.ending)
-        return replace(shared, ending=effect.ending, ends=ended)
-    return replace(
-        shared,
-        type="lease_clamped",
-        outcome="recorded",
         from_profile=below,
         to_profile=lease.profile,
         expires_at=after.expires_at,

@@ -9,7 +9,7 @@ from vmstate.clock import Moment, duration_us
 from vmstate.constitution.document import Escalation
 from vmstate.decisions.command import Escalate, Renew
 from vmstate.decisions.decision import Entry, Grounds, State
-from vmstate.decisions.evidence import used_ids
+from vmstate.decisions.evidence import nonce_of, used_ids
 from vmstate.decisions.hearing import Hearing
 from vmstate.decisions.law import Law, seated_approvals
 from vmstate.leases.lease import Lease, lease_id
@@ -35,7 +35,7 @@ def backed(
     needs = law.document.escalations[rule].needs
     approvals = seated_approvals(law, hearing.approvals, needs.approval)
     request = command.request
-    nonce: dict[str, Json] = {} if request is None else {"request_nonce": request.nonce}
+
     grounds = Grounds(
         rule,
         facts=hearing.facts.stated,
@@ -57,7 +57,7 @@ def backed(
         expires_at=lease.expires_at,
         ttl_requested_us=duration_us(command.ttl) if command.ttl else None,
         clipped_by=clipped_by,
-        detail={**nonce, **bounds_said(lease)} or None,
+        detail={**nonce_of(request), **bounds_said(lease)} or None,
         spends=tuple(used_ids((*approvals, *grounds.attestations), request)),
     )
 

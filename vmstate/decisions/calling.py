@@ -17,13 +17,13 @@ from vmstate.constitution.tools import Server, ToolRule, rule_path
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import TOOL_CALL, Call, Tally
 from vmstate.decisions.decision import Entry, Grounds, State
-from vmstate.decisions.evidence import hear_approvals, used_ids
+from vmstate.decisions.evidence import hear_approvals, nonce_of, used_ids
 from vmstate.decisions.law import (
     Law,
     admitted_approvals,
     asker_faults,
+    exception_faults,
     lock_faults,
-    request_faults,
     standing_faults,
 )
 from vmstate.decisions.refusing import denial
@@ -43,20 +43,19 @@ def call(law: Law, state: State, command: Call, now: Moment) -> Entry:
         path, rule = found
         unmet += _reach(law, state, command, path, rule, now)
         if rule.each_call and not unmet:
-            heard = hear_approvals(
-                command.approvals, command.request, law.setting(state, now, command.principal)
-            )
+            at = law.setting(state, now, command.principal)
+            heard = hear_approvals(command.approvals, command.request, at)
             approvers = law.document.tools[command.server].approvers or ()
             approvals = admitted_approvals(law, heard, approvers)
             facts = call_facts(command)
             unmet += heard.rejected
             unmet += _unapproved(law, command, path) if not approvals else []
-            unmet += _request_faults(law, state, command, now)
+            unmet += exception_faults(command, TOOL_CALL, call_facts(command), at)
     if unmet or found is None:
         refused = denial(state, command, unmet, now)
         return replace(refused, trigger=TOOL_CALL, detail=_detail(command))
     request = command.request if approvals else None
-    nonce: dict[str, Json] = {} if request is None else {"request_nonce": request.nonce}
+
     entry = _made(law, state, command, found, now)
     grounds = Grounds(
         found[0],
@@ -67,7 +66,7 @@ def call(law: Law, state: State, command: Call, now: Moment) -> Entry:
     return replace(
         entry,
         grounds=grounds,
-        detail={**_detail(command), **nonce},
+        detail={**_detail(command), **nonce_of(request)},
         spends=tuple(used_ids(approvals, request)),
     )
 
@@ -142,19 +141,6 @@ def _unapproved(law: Law, command: Call, path: str) -> list[Unmet]:
     remedy = "have the request for exactly this call signed, and call again"
     given = "none that counts" if command.approvals else "none"
     return [Unmet(path, "tool_unapproved", f"one of {', '.join(groups)}", given, remedy)]
-
-
-def _request_faults(law: Law, state: State, command: Call, now: Moment) -> list[Unmet]:
-    if command.request is None:
-        return []
-    wanted: dict[str, Json] = {
-        "to": None,
-        "trigger": TOOL_CALL,
-        "facts": dict(call_facts(command)),
-        "ttl_us": None,
-    }
-    at = law.setting(state, now, command.principal)
-    return request_faults(command.request, command, wanted, at)
 
 
 def _made(

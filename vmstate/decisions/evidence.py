@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from vmstate.canonical import format_duration, parse_at
+from vmstate.canonical import Json, format_duration, parse_at
 from vmstate.clock import Moment
 from vmstate.constitution.document import Fact
 from vmstate.constitution.facts import Value, read_facts, spell
@@ -245,6 +245,11 @@ _REMEDIES = {
     "second": "have one statement signed that holds all facts",
     "locked": "have somebody sign who is not locked, or have the lock lifted",
 }
+
+
+def nonce_of(request: Request | None) -> dict[str, Json]:
+    """What a receipt has to say of the request behind it, so that it can be worked out again."""
+    return {} if request is None else {"request_nonce": request.nonce}
 
 
 def used_ids(statements: Iterable[Signed], request: Request | None) -> Iterator[str]:

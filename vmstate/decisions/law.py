@@ -11,7 +11,7 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.machine import ProfileMachine
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.command import Command
+from vmstate.decisions.command import Amend, Call, Command, Recover
 from vmstate.decisions.decision import State
 from vmstate.decisions.evidence import Heard, Setting
 from vmstate.leases.lock import Lock
@@ -155,6 +155,16 @@ def request_faults(
             words = f"{key} = {_words(said[key])}", f"{key} = {_words(value)}"
             unmet.append(Unmet("requests", "request_differs", *words, remedy))
     return unmet
+
+
+def exception_faults(
+    command: Amend | Call | Recover, trigger: str, facts: Mapping[str, str], at: Setting
+) -> list[Unmet]:
+    """As `request_faults`, of the request for something else than a profile, if there is one."""
+    if command.request is None:
+        return []
+    wanted: dict[str, Json] = {"to": None, "trigger": trigger, "facts": dict(facts), "ttl_us": None}
+    return request_faults(command.request, command, wanted, at)
 
 
 def admitted_approvals(law: Law, heard: Heard, groups: Iterable[str]) -> tuple[Signed, ...]:

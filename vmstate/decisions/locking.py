@@ -16,6 +16,7 @@ from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import LiftLock, SetLock
 from vmstate.decisions.decision import Entry, Grounds, State
+from vmstate.decisions.ending import end_of
 from vmstate.decisions.law import Law, proof_faults
 from vmstate.decisions.refusing import denial
 from vmstate.errors import InputError
@@ -84,23 +85,13 @@ def ends_by(law: Law, entry: Entry, stack: LeaseStack, now: Moment) -> Iterator[
         len(leases),
     )
     for lease in reversed(leases[first:]):
-        yield Entry(
-            "profile_deescalation",
-            "reverted",
-            Grounds("locks"),
+        yield replace(
+            end_of(lease, LOCKED, now, rule="locks", below=stack.below(lease)),
+            outcome="reverted",
             actor=entry.actor,
-            principal=lease.principal,
             proof=entry.proof,
             why=entry.why,
-            lease=lease.id,
-            parent=lease.parent,
-            trigger=lease.trigger,
-            ending=LOCKED,
-            from_profile=lease.profile,
-            to_profile=stack.below(lease),
-            expires_at=lease.expires_at,
             detail={"lock": lock.id},
-            ends=replace(lease, ended=now, ending=LOCKED),
         )
 
 

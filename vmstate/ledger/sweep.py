@@ -13,11 +13,11 @@ from vmstate.clock import Moment
 from vmstate.decisions.amending import Effect, effect_entry, effects
 from vmstate.decisions.asking import amended_request, lapse, locked_request, reopened
 from vmstate.decisions.command import Activate
-from vmstate.decisions.decider import SETTLE, overdue_requests, owed
 from vmstate.decisions.decision import Entry
 from vmstate.decisions.law import Law
 from vmstate.decisions.locking import ends_by
 from vmstate.decisions.pending import Asked, Lapse, lapse_of
+from vmstate.decisions.settling import SETTLE, overdue_requests, owed
 from vmstate.leases.lease import Lease, Overdue
 from vmstate.ledger.bearing import state_for
 from vmstate.ledger.snapshot import PAGE, Scope, Snapshot

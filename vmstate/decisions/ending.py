@@ -1,0 +1,87 @@
+"""How a lease ends: the receipt that every end leaves, and deciding one that is asked for."""
+
+from dataclasses import replace
+
+from vmstate.clock import Moment
+from vmstate.constitution.document import HOLDER
+from vmstate.constitution.unmet import Unmet
+from vmstate.decisions.command import Release
+from vmstate.decisions.decision import Entry, Grounds, State
+from vmstate.decisions.law import Law, personal_locks
+from vmstate.decisions.refusing import denial
+from vmstate.leases.lease import PARENT_ENDED, Lease
+
+
+def end_of(lease: Lease, ending: str, ended: Moment, *, rule: str, below: str) -> Entry:
+    """The receipt of the end of `lease` at `ended`, as one has it that nobody asked for.
+
+    `rule` is the path in the constitution that says so, `below` the profile that is left.
+    """
+    return Entry(
+        "profile_deescalation",
+        "expired",
+        Grounds(rule),
+        principal=lease.principal,
+        lease=lease.id,
+        parent=lease.parent,
+        trigger=lease.trigger,
+        ending=ending,
+        from_profile=lease.profile,
+        to_profile=below,
+        expires_at=lease.expires_at,
+        ends=replace(lease, ended=ended, ending=ending),
+    )
+
+
+def release(law: Law, state: State, command: Release, now: Moment) -> tuple[Entry, ...]:
+    """End a lease, and with it what stands above it; or say why not.
+
+    Somebody else's lease gives the same answer as one that does not exist, unless the caller has
+    proven to be somebody who may end it.
+    """
+    actor, ending = command.asked_by, command.ending
+    table = law.document.endings.get(ending)
+    unmet: list[Unmet] = []
+    if table is None or table.by is None:
+        known = ", ".join(n for n, t in law.document.endings.items() if t.by is not None)
+        remedy = f"name one of {known}"
+        unmet.append(Unmet("endings", "ending_unknown", known, ending, remedy))
+    if not law.people.knows(actor):
+        unmet.append(law.unknown_principal(actor))
+    unmet += command.claims
+    lease = next((one for one in state.stack.leases if one.id == command.lease), None)
+    by = table.by if table is not None and table.by is not None else ()
+    groups = tuple(group for group in by if group != HOLDER)
+    own = lease is not None and lease.principal == actor
+    locked = [] if own else personal_locks(law, state, actor)
+    unmet += locked
+    admitted = command.is_proven and not locked and law.people.in_any(actor, groups)
+    if lease is None or not (own or admitted):
+        remedy = "name a live lease of your own; to end another's, vmstate revoke with a key"
+        unmet.append(Unmet("endings", "unknown_lease", "a live lease", command.lease, remedy))
+    elif by and not admitted and HOLDER not in by:
+        remedy = f"have it signed by somebody in {', '.join(groups)}: --as NAME --key FILE"
+        unmet.append(Unmet(f"endings.{ending}.by", "ending_not_admitted", ending, actor, remedy))
+    if command.setup and state.drill is None:
+        remedy = "release it as it is"
+        unmet.append(Unmet("drill", "not_a_drill", "a drill's ledger", "set-up", remedy))
+    if unmet or lease is None or table is None:
+        return (denial(state, command, unmet, now, lease=command.lease),)
+    first = state.stack.leases[0] if table.to == "baseline" else lease
+    lowest = state.stack.leases.index(first)
+    entries = []
+    for above in reversed(state.stack.leases[lowest:]):
+        # A fall to the baseline names its ending on every rung; else what stood above just falls.
+        named = above == lease or table.to == "baseline"
+        unseated = replace(above, unseated=command.setup)
+        below, how = state.stack.below(above), ending if named else PARENT_ENDED
+        entry = replace(
+            end_of(unseated, how, now, rule=f"endings.{ending}", below=below),
+            outcome="reverted",
+            actor=command.asked_by,
+            proof=command.proof,
+            why=command.reason,
+            setup=command.setup,
+        )
+        entries.append(entry)
+    return tuple(entries)
