@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vmstate.authority import Authority
+    from vmstate.client import Client
     from vmstate.clock import Clock, Moment, SystemClock, VirtualClock
     from vmstate.constitution.law import Constitution
     from vmstate.constitution.loading import load_constitution
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # The face is loaded when it is used: importing vmstate must not load a scheduler or a database.
 _HOMES = {
     "Authority": "vmstate.authority",
+    "Client": "vmstate.client",
     "Clock": "vmstate.clock",
     "Constitution": "vmstate.constitution.law",
     "Denied": "vmstate.errors",
@@ -52,6 +54,7 @@ _HOMES = {
 
 __all__ = [
     "Authority",
+    "Client",
     "Clock",
     "Constitution",
     "Denied",

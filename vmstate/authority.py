@@ -34,6 +34,7 @@ from vmstate.leases.lease import Certain, Lease
 from vmstate.leases.lock import Lock
 from vmstate.leases.standing import Standing
 from vmstate.ledger.bearing import anchoring, find_request, state_for
+from vmstate.ledger.checkpoint import Heads
 from vmstate.ledger.in_force import InForce
 from vmstate.ledger.outbox import Backlog, Outbox
 from vmstate.ledger.receipt import Receipt
@@ -50,6 +51,7 @@ from vmstate.ledger.sweep import (
     settle_everybody,
 )
 from vmstate.ledger.transaction import DrillMark, Transaction
+from vmstate.treasury.budget import Budget
 
 log = logging.getLogger("vmstate")
 
@@ -301,6 +303,14 @@ class Authority(Door):
             self._follow(snapshot)
             asked = find_request(snapshot, check_request_id(request))
             return self._shown(snapshot, asked, self.clock.read())
+
+    def budgets(self) -> tuple[Budget, ...]:
+        with self.ledger.read() as snapshot:
+            return snapshot.budgets()
+
+    def heads(self) -> Heads:
+        with self.ledger.read() as snapshot:
+            return Heads(snapshot.head().note, snapshot.scrolls())
 
     def size(self) -> int:
         with self.ledger.read() as snapshot:

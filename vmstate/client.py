@@ -87,6 +87,8 @@ class Client(Door):
     requests = _asked(Door.requests)
     request = _asked(Door.request)
     lease = _asked(Door.lease)
+    budgets = _asked(Door.budgets)
+    heads = _asked(Door.heads)
     size = _asked(Door.size)
     receipt = _asked(Door.receipt)
 

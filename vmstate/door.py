@@ -38,10 +38,12 @@ from vmstate.keys import Signer
 from vmstate.leases.lease import Lease
 from vmstate.leases.lock import Lock
 from vmstate.leases.standing import Standing
+from vmstate.ledger.checkpoint import Heads
 from vmstate.ledger.outbox import Backlog
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due
 from vmstate.signing import Request, Signed, approve, attest
+from vmstate.treasury.budget import Budget
 
 ANCHOR = "guardian.anchor"
 LOOK_EVERY = timedelta(milliseconds=50)  # how soon another process's commit is noticed
@@ -136,6 +138,14 @@ class Door(Governing, Elevates):
     @abstractmethod
     def lease(self, lease: str) -> Lease | None:
         """The lease with this id, open or ended; None if there never was one."""
+
+    @abstractmethod
+    def budgets(self) -> tuple[Budget, ...]:
+        """Every budget, in the order of their allocation."""
+
+    @abstractmethod
+    def heads(self) -> Heads:
+        """The newest signed checkpoint, and how far each scroll has come."""
 
     @abstractmethod
     def size(self) -> int:

@@ -8,11 +8,15 @@ whoever is to be told of something was told.
 from dataclasses import dataclass
 
 from vmstate.authority import Authority
+from vmstate.claims import HEARTBEAT_FOR
+from vmstate.door import Door
 from vmstate.errors import ConstitutionError, LedgerError
 from vmstate.expiry import Expiry, Health, VirtualExpiry
 from vmstate.ledger.checkpoint import Checkpoint, open_checkpoint
 
 OPERATIONAL, DEGRADED = "operational", "degraded"
+BEHIND = "giving back is behind: see the oldest overdue lease"
+LATE_FOR = 3 * HEARTBEAT_FOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,14 @@ class SystemHealth:
         return DEGRADED if self.faults else OPERATIONAL
 
 
-def check_health(authority: Authority, expiry: Expiry | VirtualExpiry) -> SystemHealth:
-    """Look at everything that has to be in order; reads only."""
+def check_health(door: Door, expiry: Expiry | VirtualExpiry | None) -> SystemHealth:
+    """Look at everything that has to be in order; reads only.
+
+    Where there is no scheduler of ours, at a socket, the service is judged by what it leaves owed.
+    """
+    if not isinstance(door, Authority) or expiry is None:
+        return _check_service(door)
+    authority = door
     try:
         faults = _ledger_faults(authority)
         health = expiry.health()
@@ -38,11 +48,22 @@ def check_health(authority: Authority, expiry: Expiry | VirtualExpiry) -> System
     if not health.running:
         faults.append("the scheduler is not running: ends are written by the next command")
     elif not health.is_good:
-        faults.append("giving back is behind: see the oldest overdue lease")
+        faults.append(BEHIND)
     faults += [health.fault] if health.fault else []
     faults += [f"the lease of {name} can't be ended" for name in health.stuck]
     faults += [one.message for one in behind if one.is_behind]
     return SystemHealth(tuple(faults), health)
+
+
+def _check_service(door: Door) -> SystemHealth:
+    try:
+        due, behind = door.due(limit=1), door.backlogs()
+    except (ConstitutionError, LedgerError) as error:
+        return SystemHealth((str(error),), None)
+    faults = [one.message for one in behind if one.is_behind]
+    if any(one.late_for > LATE_FOR for one in due):
+        faults.append(BEHIND)
+    return SystemHealth(tuple(faults), None)
 
 
 def _ledger_faults(authority: Authority) -> list[str]:

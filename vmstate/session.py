@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from vmstate.authority import Authority
+from vmstate.client import Client
 from vmstate.clock import SystemClock
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import load_constitution, read_constitution
 from vmstate.decisions.command import Escalate, Release, make_command
+from vmstate.door import Door
 from vmstate.drills.stand_ins import StandIns
 from vmstate.errors import InputError, LedgerMismatch, LedgerNotFound
 from vmstate.expiry import Expiry
+from vmstate.keys import load_token
 from vmstate.ledger.store import Ledger
 from vmstate.signing import new_nonce
 
@@ -32,10 +35,13 @@ _held_names: list[int] = []
 
 
 class Session:
-    """One principal at one ledger; what the module's functions work on."""
+    """One principal at one ledger; what the module's functions work on.
+
+    `expiry` is None at a socket: there it is the service that gives back.
+    """
 
     def __init__(
-        self, authority: Authority, expiry: Expiry, principal: str, stand_ins: StandIns | None
+        self, authority: Door, expiry: Expiry | None, principal: str, stand_ins: StandIns | None
     ) -> None:
         self.authority = authority
         self.expiry = expiry
@@ -57,7 +63,8 @@ class Session:
         """Stop giving back and close the ledger; a drill's mode is switched off first."""
         if self.in_drill:
             self.authority.drill_mode(on=False, set_by="the session ended")
-        self.expiry.stop()
+        if self.expiry is not None:
+            self.expiry.stop()
         self.authority.close()
 
 
@@ -156,7 +163,7 @@ def _approved_by_all(
     request = here.authority.prepare(
         asked["principal"], asked["to"], trigger=asked["trigger"], reason=asked["reason"]
     )
-    now = here.authority.clock.read().wall
+    now = here.authority.now()
     names = dict.fromkeys(name for group in groups for name in stand_ins.named(group))
     approvals = tuple(stand_ins.approve(request, name, now) for name in names)
     return {"request": request, "approvals": approvals}
@@ -174,6 +181,8 @@ def _open_session() -> Session:
     if mode == "1":
         return _open_drill(constitution, ledger)
     principal = os.environ.get("VMSTATE_PRINCIPAL")
+    if path := os.environ.get("VMSTATE_SOCKET"):
+        return _open_at(path, principal)
     if principal is None:
         raise InputError("VMSTATE_PRINCIPAL is not set: say who asks, or set DRILL_MODE=1")
     authority = Authority.open(constitution, ledger)
@@ -181,6 +190,19 @@ def _open_session() -> Session:
         authority.close()
         raise LedgerMismatch(f"{ledger} is a drill's ledger: set DRILL_MODE=1 for a drill")
     return _begin(authority, principal, None)
+
+
+def _open_at(path: str, principal: str | None) -> Session:
+    """One principal at a socket: the one named, or the only one that this account may be."""
+    token = os.environ.get("VMSTATE_TOKEN_FILE")
+    client = Client(path, token=load_token(Path(token)) if token else None)
+    if principal is None and len(client.names) == 1:
+        principal = client.names[0]
+    if principal is None:
+        names = " or ".join(client.names) or "nobody"
+        client.close()
+        raise InputError(f"VMSTATE_PRINCIPAL is not set: say who asks, at {path} it may be {names}")
+    return Session(client, None, principal, None)
 
 
 def _open_drill(constitution: Path, ledger: Path) -> Session:

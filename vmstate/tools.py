@@ -126,12 +126,10 @@ def deescalate(
     """End one's own lease; how far one falls is the ending's."""
     here = session()
     ending = str(deescalation_type)
-    with here.authority.ledger.read() as snapshot:
-        before = snapshot.head().tree.size
+    before = here.authority.size()
     receipt = here.authority.release(here.principal, escalation_id, ending=ending, reason=reason)
-    with here.authority.ledger.read() as snapshot:
-        ends = snapshot.receipts(after=before - 1, type_="profile_deescalation")
-        ended = [end.lease for end in ends if end.seq <= receipt.seq]
+    ends = here.authority.receipts(after=before - 1, type_="profile_deescalation")
+    ended = [end.lease for end in ends if end.seq <= receipt.seq]
     return {**_result(receipt), "escalation_id": escalation_id, "ended": ended}
 
 
@@ -208,14 +206,14 @@ def cognitive_audit_trail() -> Result:
 def guardian_status() -> Result:
     """Size and root of each scroll, and the last checkpoint."""
     here = session()
-    with here.authority.ledger.read() as snapshot:
-        head, scrolls = snapshot.head(), snapshot.scrolls()
+    heads = here.authority.heads()
+    scrolls = heads.scrolls
     return {
         "success": True,
         "scrolls": {name: {"size": size, "root": root} for name, (size, root) in scrolls.items()},
         "scroll_roots": {name: root for name, (_, root) in scrolls.items()},
-        "checkpoint": head.note,
-        "origin": here.authority.ledger.origin,
+        "checkpoint": heads.note,
+        "origin": here.authority.origin,
     }
 
 
@@ -322,7 +320,7 @@ def _backing(
         )
     except InputError:
         return {}  # what can't be written down can't be signed; the denial says what is wrong
-    now = here.authority.clock.read().wall
+    now = here.authority.now()
     groups = {document.facts[name].attested_by for name in request.facts} - {None}
     sensors = [stand_ins.named(group)[0] for group in sorted(filter(None, groups))]
     backing: dict[str, Any] = {"request": request, "facts": request.facts}
@@ -384,9 +382,8 @@ def _blocked(why: str) -> Result:
 
 
 def _newest() -> tuple[Receipt, ...]:
-    with session().authority.ledger.read() as snapshot:
-        after = snapshot.head().tree.size - HISTORY - 1
-        return tuple(snapshot.receipts(after=max(after, -1)))
+    authority = session().authority
+    return authority.receipts(after=max(authority.size() - HISTORY - 1, -1), limit=HISTORY)
 
 
 def _health(here: Session) -> Result:
@@ -396,8 +393,7 @@ def _health(here: Session) -> Result:
 
 
 def _treasury(here: Session) -> Result:
-    with here.authority.ledger.read() as snapshot:
-        budgets = snapshot.budgets()
+    budgets = here.authority.budgets()
     table = here.authority.constitution.document.drill
     ceiling = table.budget_ceiling if here.in_drill and table is not None else None
     return {

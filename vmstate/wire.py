@@ -189,6 +189,8 @@ _ASKED = (
     Door.requests,
     Door.request,
     Door.lease,
+    Door.budgets,
+    Door.heads,
     Door.size,
     Door.receipt,
     Door.receipts,

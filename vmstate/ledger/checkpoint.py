@@ -19,6 +19,7 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vmstate.errors import TamperError
@@ -58,6 +59,14 @@ class Checkpoint:
             case _:
                 pass
         raise TamperError("malformed checkpoint: origin, size and base64 root, a line each")
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The newest signed note, and for each scroll its size and root at that moment."""
+
+    note: str
+    scrolls: Mapping[str, tuple[int, str]]
 
 
 @dataclass(frozen=True, slots=True)

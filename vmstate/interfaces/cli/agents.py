@@ -13,11 +13,11 @@ from vmstate.interfaces.cli.settings import (
     asker,
     drill_mode,
     principal_option,
-    required,
 )
 
 if TYPE_CHECKING:
     from vmstate.door import Door
+    from vmstate.expiry import Expiry
     from vmstate.interfaces.mcp.upstream import Address, Child
 
 REMEDY = "the MCP SDK is not installed: pip install 'vmstate[mcp]'"
@@ -102,7 +102,6 @@ def mcp_(settings: Settings, who: str | None, listen: str | None) -> None:
     Nothing here approves, locks, amends or recovers. With DRILL_MODE=1, over stdio, everything is
     done in a drill's ledger of its own.
     """
-    from vmstate.expiry import Expiry
     from vmstate.interfaces.mcp.run import run_server
     from vmstate.session import Session, session
 
@@ -112,20 +111,29 @@ def mcp_(settings: Settings, who: str | None, listen: str | None) -> None:
         here = session()
         run_server(here.authority, lambda _: here, principal=here.principal, listen=None)
         return
-    authority = settings.file()  # the runbook's calls work on the ledger itself
-    _require_live(settings, authority)
-    authority.ledger.require_key()
+    door = _guarding(settings)
     if listen is None:
-        who = required(who, "--as")
-        authority.standing(who)
-    expiry = Expiry(authority)
-    expiry.start()
-    click.get_current_context().call_on_close(expiry.stop)
+        who = asker(door, who)
+        door.standing(who)
+    expiry = _giving_back(door)
 
     def session_of(principal: str) -> Session:
-        return Session(authority, expiry, principal, None)
+        return Session(door, expiry, principal, None)
 
-    run_server(authority, session_of, principal=who, listen=listen)
+    run_server(door, session_of, principal=who, listen=listen)
+
+
+def _giving_back(door: "Door") -> "Expiry | None":
+    """A scheduler of our own, where the ledger's file is open here."""
+    from vmstate.authority import Authority
+    from vmstate.expiry import Expiry
+
+    if not isinstance(door, Authority):
+        return None
+    expiry = Expiry(door)
+    expiry.start()
+    click.get_current_context().call_on_close(expiry.stop)
+    return expiry
 
 
 def _target(
