@@ -280,9 +280,12 @@ def test_a_question_too_long_to_send_is_not_sent(service):
 
 
 def test_who_is_slow_or_silent_is_let_go_with_a_word(service, monkeypatch):
-    monkeypatch.setattr(serving, "IDLE_FOR", timedelta(milliseconds=30))
+    with monkeypatch.context() as patch:
+        patch.setattr(serving, "IDLE_FOR", timedelta(milliseconds=30))
+        silent = service.raw()
+        assert silent.recv(1, socket.MSG_PEEK)
     monkeypatch.setattr(serving, "LINE_WITHIN", timedelta(milliseconds=30))
-    silent, slow = service.raw(), service.raw()
+    slow = service.raw()
     slow.sendall(b'{"v":1,')
     for connection in (silent, slow):
         said = json.loads(connection.makefile("rb").readline())
@@ -338,10 +341,12 @@ def test_many_threads_share_a_client(service):
 
 
 def test_a_connection_that_ended_between_two_questions_is_made_again(service, monkeypatch):
-    monkeypatch.setattr(serving, "IDLE_FOR", timedelta(milliseconds=1))
     client = service.at("agent")
-    (idle,) = client._idle
-    assert idle.recv(4_096, socket.MSG_PEEK)  # it was told bye
+    with monkeypatch.context() as patch:
+        patch.setattr(serving, "IDLE_FOR", timedelta(milliseconds=1))
+        client.size()
+        (idle,) = client._idle
+        assert idle.recv(4_096, socket.MSG_PEEK)  # it was told bye
     assert climb(client).granted
     assert service.vm.size() == 2
 
