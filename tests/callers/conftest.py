@@ -7,6 +7,7 @@ who is at the other end; what the kernel says of real accounts is asked in `test
 import os
 import pwd
 import socket
+import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -92,14 +93,18 @@ class Service:
 
     def raw(self, account: str = "agent") -> socket.socket:
         """A connection without a client."""
-        self.monkeypatch.setattr("vmstate.serving.account_of", lambda _: account)
+        looked_up = threading.Event()
+
+        def look_up(_: socket.socket) -> str:
+            looked_up.set()
+            return account
+
+        self.monkeypatch.setattr("vmstate.serving.account_of", look_up)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.closing.callback(connection.close)
         connection.settimeout(10)
-        before = len(self.server._connections)
         connection.connect(str(self.path))
-        while len(self.server._connections) == before:
-            pass  # who is there is looked up when it is accepted
+        assert looked_up.wait(10)  # who is there is asked when it is accepted
         return connection
 
     def key(self, name: str) -> PrivateKey:
