@@ -21,11 +21,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vmstate import canonical
 from vmstate.canonical import Json
 from vmstate.errors import InputError
+from vmstate.forms import checked, line, name
 from vmstate.keys import PublicKey, Signer, from_base64
 
 STATEMENT_BYTES = 32_768  # a receipt (65,535 bytes at most) holds every statement that counted
@@ -42,25 +43,9 @@ def _check_instant(text: str) -> str:
     return text
 
 
-def _check_line(text: str) -> str:
-    return canonical.check_text(text, what="text", most_bytes=canonical.REASON_BYTES)
-
-
-def _input_as_value_error(check: Callable[[str], str]) -> AfterValidator:
-    """Let pydantic report our InputError beside its own findings."""
-
-    def checked(value: str) -> str:
-        try:
-            return check(value)
-        except InputError as error:
-            raise ValueError(str(error)) from error
-
-    return AfterValidator(checked)
-
-
-_Name = Annotated[str, _input_as_value_error(canonical.check_name)]
-_Line = Annotated[str, _input_as_value_error(_check_line)]
-_Instant = Annotated[str, _input_as_value_error(_check_instant)]
+_Name = Annotated[str, name()]
+_Line = Annotated[str, line()]
+_Instant = Annotated[str, checked(_check_instant)]
 _Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 _Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 

@@ -7,8 +7,8 @@ import pytest
 
 from vmstate import canonical
 from vmstate.canonical import format_at
-from vmstate.decisions.command import APPROVALS, ATTESTATIONS, FACTS
 from vmstate.decisions.decision import Entry, Grounds
+from vmstate.decisions.fields import APPROVALS, ATTESTATIONS, FACTS
 from vmstate.errors import Denied, InputError, TamperError
 from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_bundle, audit_ledger

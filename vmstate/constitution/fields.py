@@ -1,44 +1,18 @@
 """The kinds of value that a constitution is written in, and the form that each must have."""
 
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from ipaddress import ip_address
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from vmstate import canonical
 from vmstate.errors import InputError
+from vmstate.forms import checked, from_text, line, name
 from vmstate.keys import PublicKey, check_token_digest
-
-
-def _from_text(read: Callable[[str], Any], kind: type) -> BeforeValidator:
-    """A value written as text and read by `read`; its InputError becomes a finding."""
-
-    def convert(value: object) -> object:
-        if isinstance(value, kind):
-            return value
-        if not isinstance(value, str):
-            raise ValueError(f"{value!r} is not text: write it in quotes")  # noqa: TRY004 -- pydantic's
-        try:
-            return read(value)
-        except InputError as error:
-            raise ValueError(str(error)) from error
-
-    return BeforeValidator(convert)
-
-
-def _checked(check: Callable[[str], str]) -> AfterValidator:
-    def checked(value: str) -> str:
-        try:
-            return check(value)
-        except InputError as error:
-            raise ValueError(str(error)) from error
-
-    return AfterValidator(checked)
 
 
 def _check_word(text: str) -> str:
@@ -60,10 +34,6 @@ def _check_pattern(text: str) -> str:
         raise InputError(f"{text!r}: a wildcard stands after ':' or '/', write 'did:vm:agent:*'")
     canonical.check_name(prefix)
     return text
-
-
-def _check_line(text: str) -> str:
-    return canonical.check_text(text, what="text", most_bytes=canonical.REASON_BYTES)
 
 
 def _check_account(text: str) -> str:
@@ -108,16 +78,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-Duration = Annotated[timedelta, _from_text(canonical.parse_duration, timedelta)]
-Exact = Annotated[Decimal, _from_text(canonical.parse_decimal, Decimal)]
-Key = Annotated[PublicKey, _from_text(PublicKey.parse, PublicKey)]
-Word = Annotated[str, _checked(_check_word)]
-Name = Annotated[str, _checked(canonical.check_name)]
-Pattern = Annotated[str, _checked(_check_pattern)]
-Line = Annotated[str, _checked(_check_line)]
-Account = Annotated[str, _checked(_check_account)]
-TokenDigest = Annotated[str, _checked(check_token_digest)]
-Url = Annotated[str, _checked(_check_url)]
+Duration = Annotated[timedelta, from_text(canonical.parse_duration, timedelta)]
+Exact = Annotated[Decimal, from_text(canonical.parse_decimal, Decimal)]
+Key = Annotated[PublicKey, from_text(PublicKey.parse, PublicKey)]
+Word = Annotated[str, checked(_check_word)]
+Name = Annotated[str, name()]
+Pattern = Annotated[str, checked(_check_pattern)]
+Line = Annotated[str, line()]
+Account = Annotated[str, checked(_check_account)]
+TokenDigest = Annotated[str, checked(check_token_digest)]
+Url = Annotated[str, checked(_check_url)]
 Words = Annotated[tuple[Word, ...], Field(strict=False, min_length=1)]
 
 

@@ -12,8 +12,9 @@ from vmstate.clock import Moment
 from vmstate.constitution.document import ALLOCATE, DEBIT
 from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.command import CONTEXT, Act, CreateBudget, Debit, DrillMode
+from vmstate.decisions.command import Act, CreateBudget, Debit, DrillMode
 from vmstate.decisions.decision import DrillState, Entry, Grounds, State
+from vmstate.decisions.fields import CONTEXT
 from vmstate.decisions.law import Law, drill_faults, lock_faults, standing_faults
 from vmstate.decisions.refusing import denial
 from vmstate.decisions.route import shortest_route

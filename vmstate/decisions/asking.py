@@ -22,7 +22,6 @@ from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.climb import climb
 from vmstate.decisions.command import (
-    APPROVALS,
     Activate,
     CommandBase,
     DenyRequest,
@@ -33,6 +32,7 @@ from vmstate.decisions.command import (
 )
 from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.evidence import Heard, hear_approvals, hear_facts
+from vmstate.decisions.fields import APPROVALS
 from vmstate.decisions.hearing import Hearing, hear
 from vmstate.decisions.law import Law, proof_faults, standing_faults
 from vmstate.decisions.pending import (

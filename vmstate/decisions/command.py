@@ -6,101 +6,40 @@ could say what it asked for.
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
-from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vmstate import canonical
-from vmstate.clock import duration_us
-from vmstate.constitution.loading import FILE_BYTES
 from vmstate.constitution.people import Caller
 from vmstate.constitution.tools import Kind
 from vmstate.constitution.unmet import Unmet
+from vmstate.decisions.fields import (
+    Approvals,
+    Arguments,
+    Attestations,
+    Digest,
+    Facts,
+    OnceKey,
+    Principal,
+    Proofs,
+    Proven,
+    Reason,
+    RequestId,
+    Toml,
+    Ttl,
+    Units,
+    Word,
+)
 from vmstate.errors import InputError
+from vmstate.forms import line
 from vmstate.leases.lock import Scope
 from vmstate.signing import Request, Signed
-from vmstate.treasury.budget import MOST_UNITS
 
-FACTS = 16  # and
-APPROVALS = 16  # and
-ATTESTATIONS = 4  # together fit a receipt of 65,535 bytes
-ONCE_KEY_BYTES = 128  # a UUID fits three times
-CONTEXT = "tem_context_hash"  # the proof that is the digest of the facts which called for this
-# What receipts prove by themselves; an act that could say so would be believed.
-OWN_PROOFS = frozenset(("command", "idempotency", "request", CONTEXT))
 TOOL_CALL = "tool_call"  # the trigger of a request for one call of a tool
 AMENDMENT = "constitution_amendment"  # the trigger of a request for another law
 NEW_LAW = "constitution.new"  # and its fact: the digest of that law
 CLOCK_RECOVERY = "clock_recovery"  # the trigger of a request that no profile answers
-
-
-def _line(what: str, most_bytes: int) -> AfterValidator:
-    def checked(text: str) -> str:
-        try:
-            return canonical.check_text(text, what=what, most_bytes=most_bytes)
-        except InputError as error:
-            raise ValueError(str(error)) from error
-
-    return AfterValidator(checked)
-
-
-def _name(what: str) -> AfterValidator:
-    def checked(text: str) -> str:
-        try:
-            return canonical.check_name(text, what=what)
-        except InputError as error:
-            raise ValueError(str(error)) from error
-
-    return AfterValidator(checked)
-
-
-def _spell_fact(value: object) -> object:
-    """A fact is text; whole numbers and decimals are spelled out, floats have no exact spelling."""
-    if isinstance(value, bool | float):
-        raise ValueError(f"{value!r} is not exact: write it as text, such as '0.92'")  # noqa: TRY004
-    return canonical.format_decimal(Decimal(value)) if isinstance(value, int | Decimal) else value
-
-
-def _check_utf8(data: bytes) -> bytes:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the constitution is not UTF-8 text: {error.reason}") from error
-    return data
-
-
-def _check_fact(text: str) -> str:
-    if len(text) > canonical.FACT_CHARACTERS:
-        most = canonical.FACT_CHARACTERS
-        raise ValueError(f"the fact has {len(text)} characters, at most {most} are allowed")
-    return text
-
-
-def _check_proofs(proofs: dict[str, str]) -> dict[str, str]:
-    for name in OWN_PROOFS & proofs.keys():
-        raise ValueError(f"the proof {name!r} is vmstate's own: give it another name")
-    return proofs
-
-
-Principal = Annotated[str, _name("principal")]
-Word = Annotated[str, _name("name")]
-Reason = Annotated[str, _line("the reason", canonical.REASON_BYTES)]
-FactText = Annotated[
-    str, BeforeValidator(_spell_fact), _line("the fact", 4_096), AfterValidator(_check_fact)
-]
-Facts = Annotated[dict[Word, FactText], Field(max_length=FACTS)]
-Approvals = Annotated[tuple[Signed, ...], Field(max_length=APPROVALS)]
-Attestations = Annotated[tuple[Signed, ...], Field(max_length=ATTESTATIONS)]
-RequestId = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-Digest = Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}:[0-9a-f]{32,128}$")]
-Arguments = Annotated[dict[Word, FactText], Field(max_length=FACTS)]
-Proofs = Annotated[dict[Word, Digest], Field(max_length=FACTS), AfterValidator(_check_proofs)]
-OnceKey = Annotated[str, Field(min_length=1), _line("the idempotency key", ONCE_KEY_BYTES)]
-Units = Annotated[int, Field(ge=1, le=MOST_UNITS)]
-Proven = Literal["host", "peer", "token", "none"]
-Ttl = Annotated[timedelta, Field(gt=timedelta())]
 
 
 class CommandBase(BaseModel):
@@ -258,7 +197,7 @@ class _OfServer(CommandBase):
 
     server: Word
     kind: Kind = "tool"
-    name: Annotated[str, _line("the name", canonical.NAME_BYTES)]
+    name: Annotated[str, line("the name", canonical.NAME_BYTES)]
     arguments: Digest
 
 
@@ -286,7 +225,7 @@ class Tally(_OfServer):
     verb: ClassVar[str] = "tally"
 
     count: Annotated[int, Field(ge=1, lt=canonical.SAFE_INTEGER)]
-    since: Annotated[str, _line("the time", canonical.NAME_BYTES)]
+    since: Annotated[str, line("the time", canonical.NAME_BYTES)]
     refused: bool = False
 
 
@@ -295,7 +234,7 @@ class Amend(CommandBase):
 
     verb: ClassVar[str] = "amend"
 
-    toml: Annotated[bytes, Field(max_length=FILE_BYTES), AfterValidator(_check_utf8)]
+    toml: Toml
     request: Request | None = None
     approvals: Approvals = ()
 
@@ -394,44 +333,3 @@ def reported(error: ValidationError) -> InputError:
     where = ".".join(str(part) for part in first["loc"])
     said = first["msg"].removeprefix("Value error, ")
     return InputError(said if said.startswith(where) else f"{where}: {said}")
-
-
-_ABOUT_ASKING = frozenset(
-    ("actor", "reason", "proven", "caller", "order", "claims", "idempotency_key")
-)
-
-
-def order_arguments(command: CommandBase) -> dict[str, str]:
-    """What an order for `command` has to say beside its verb and reason: each field as text.
-
-    Fields that say nothing are left out; durations are microseconds; what is no text or number is
-    there by the digest of its canonical JSON, a prepared request or statement by its id.
-    """
-    said = {}
-    for name in type(command).model_fields:
-        value = getattr(command, name)
-        if name not in _ABOUT_ASKING and value not in (None, False, (), {}, ""):
-            said[name] = _as_text(value)
-    return said
-
-
-def _as_text(value: Any) -> str:
-    match value:
-        case str():
-            return value
-        case bool():
-            return "true"
-        case int():
-            return str(value)
-        case timedelta():
-            return str(duration_us(value))
-        case Request():
-            return value.id
-        case Signed():
-            return value.statement.id
-        case bytes():
-            return canonical.digest(value)
-        case dict():
-            return canonical.digest(canonical.encode(value))
-        case _:
-            return canonical.digest(canonical.encode([one.body() for one in value]))

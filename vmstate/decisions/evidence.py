@@ -16,7 +16,8 @@ from vmstate.constitution.document import Fact
 from vmstate.constitution.facts import Value, read_facts, spell
 from vmstate.constitution.people import Caller, People
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.command import Command, order_arguments
+from vmstate.decisions.command import Command
+from vmstate.decisions.ordering import order_arguments
 from vmstate.signing import Approval, Attestation, Order, Request, Signed
 
 SKEW_FOR = timedelta(seconds=5)  # how far ahead of ours a sensor's clock may be

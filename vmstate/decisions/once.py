@@ -14,7 +14,8 @@ included. An order is not: each time it is signed anew.
 from dataclasses import dataclass
 
 from vmstate.canonical import Json, digest, encode
-from vmstate.decisions.command import CommandBase, order_arguments
+from vmstate.decisions.command import CommandBase
+from vmstate.decisions.ordering import order_arguments
 
 KEY, COMMAND = "idempotency", "command"  # their names among a receipt's proofs
 

@@ -26,8 +26,8 @@ from vmstate.decisions.command import (
     Recover,
     Renew,
     make_command,
-    order_arguments,
 )
+from vmstate.decisions.ordering import order_arguments
 from vmstate.decisions.pending import Asked
 from vmstate.errors import InputError
 from vmstate.keys import Signer

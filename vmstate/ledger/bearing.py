@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from vmstate import canonical
 from vmstate.decisions.command import (
-    CONTEXT,
     Act,
     Activate,
     Command,
@@ -16,6 +15,7 @@ from vmstate.decisions.command import (
     Withdraw,
 )
 from vmstate.decisions.decision import State
+from vmstate.decisions.fields import CONTEXT
 from vmstate.decisions.law import Law
 from vmstate.decisions.pending import Asked
 from vmstate.decisions.statements import budgets_of, statement_ids

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vmstate import canonical
-from vmstate.decisions.command import CONTEXT
+from vmstate.decisions.fields import CONTEXT
 from vmstate.leases.lease import lease_id
 from vmstate.ledger.held import Held
 from vmstate.ledger.receipt import Receipt

@@ -28,8 +28,8 @@ from vmstate.constitution.document import MONEY_TYPES
 from vmstate.constitution.guards import limits_of
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.command import CONTEXT
 from vmstate.decisions.decision import Entry
+from vmstate.decisions.fields import CONTEXT
 from vmstate.errors import Denied, InputError, TamperError
 from vmstate.ledger.merkle import leaf_hash
 

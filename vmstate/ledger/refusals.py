@@ -27,8 +27,9 @@ from typing import Any
 from vmstate import canonical
 from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment, duration_us, from_us, to_us
-from vmstate.decisions.command import Call, CommandBase, Tally, order_arguments
+from vmstate.decisions.command import Call, CommandBase, Tally
 from vmstate.decisions.decision import Decision, Entry, Grounds
+from vmstate.decisions.ordering import order_arguments
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Snapshot
 from vmstate.ledger.transaction import Transaction

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 from mcp.server.lowlevel import NotificationOptions
 
-from vmstate.decisions.command import Proven
+from vmstate.decisions.fields import Proven
 from vmstate.door import Door
 from vmstate.errors import LedgerError, VmstateError
 from vmstate.interfaces.mcp.desk import Desk

@@ -21,15 +21,8 @@ from typing import Any
 from vmstate.canonical import REASON_BYTES, Json, check_text, digest, format_at
 from vmstate.constitution.tools import Kind, ToolRule
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.command import (
-    TOOL_CALL,
-    Call,
-    Command,
-    Escalate,
-    Proven,
-    Tally,
-    make_command,
-)
+from vmstate.decisions.command import TOOL_CALL, Call, Command, Escalate, Tally, make_command
+from vmstate.decisions.fields import Proven
 from vmstate.decisions.route import Explanation
 from vmstate.decisions.statements import prepare_call
 from vmstate.door import Door
