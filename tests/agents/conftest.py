@@ -16,16 +16,13 @@ from mcp import Client
 from mcp.server.lowlevel import Server
 
 from vmstate.authority import Authority
-from vmstate.canonical import encode
 from vmstate.clock import VirtualClock
 from vmstate.constitution.loading import read_constitution
-from vmstate.interfaces.mcp.desk import Desk
 from vmstate.interfaces.mcp.gate import Gate
 from vmstate.interfaces.mcp.upstream import Upstream, connect
 from vmstate.interfaces.mcp.warden import Warden
 from vmstate.keys import PrivateKey
 from vmstate.ledger.transaction import loading_entry
-from vmstate.signing import approve
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 AGENT = "agent:7"
@@ -209,7 +206,6 @@ class Desks:
 
     vm: Authority
     clock: VirtualClock
-    desk: Desk
     behind: Behind
     warden: Warden
     principal: str = AGENT
@@ -230,16 +226,8 @@ class Desks:
         return [r for r in self.vm.receipts() if type_ is None or r.type == type_]
 
     def approve(self, request, by="carol"):
-        """What an approver does about a climb: sign the open request."""
+        """What an approver does: sign the open request."""
         return self.vm.approve(request, by, PrivateKey.derive(by))
-
-    def sign(self, request, by="carol"):
-        """What they do about a single call: read the file, sign it, lay the signature beside it."""
-        key = PrivateKey.derive(by)
-        until = self.clock.read().wall + timedelta(minutes=15)
-        signed = approve(request, by, key, expires_at=until)
-        path = self.desk.folder / f"{request.id.removeprefix('sha256:')}.{by}.json"
-        path.write_bytes(encode(signed.body()))
 
     def amend(self, text):
         """Put another law in force, as another process would."""
@@ -302,8 +290,7 @@ def make_desks(tmp_path):
         law = read_constitution(f"{_law_text(visibility)}{extra}".encode())
         vm = Authority.create(law, tmp_path / f"ledger-{len(made)}.db", clock=clock)
         made.append(vm)
-        desk = Desk(tmp_path / "requests")
-        return Desks(vm, clock, desk, Behind(), Warden(vm, server, desk))
+        return Desks(vm, clock, Behind(), Warden(vm, server))
 
     level = logging.getLogger("mcp").level
     yield make

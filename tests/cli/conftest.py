@@ -23,6 +23,7 @@ VMSTATE = Path(sys.executable).with_name("vmstate")
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECONDS = 30  # far beyond what any of these takes, so that only a failure waits so long
 _SETTING = re.compile(r"[A-Z_]+=\S*")
+_FILE = re.compile(r"\$\(cat ([a-z.]+)\)")
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ class Folder:
     def run(self, line: str) -> Done:
         """Run `vmstate …` in this process, or anything else in a shell of its own.
 
-        `NAME=value` before the verb and `< FILE`, `> FILE`, `>> FILE` at the end are understood.
+        `NAME=value` before the verb, `$(cat FILE)` after it, and `< FILE`, `> FILE`, `>> FILE` at
+        the end are understood.
         """
-        words = shlex.split(line)
+        words = shlex.split(_FILE.sub(lambda found: self._said_in(found[1]), line))
         settings = {}
         while _SETTING.fullmatch(words[0]):
             name, _, settings[name] = words.pop(0).partition("=")
@@ -76,6 +78,9 @@ class Folder:
                 file.write(done.out.encode())
             done = Done("", done.err, done.code)
         return done
+
+    def _said_in(self, name: str) -> str:
+        return (self.path / name).read_text(encoding="utf-8").strip()
 
     def vmstate(self, *words: str) -> Done:
         """Run the command as its entry point does, in this process."""

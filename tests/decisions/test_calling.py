@@ -1,15 +1,20 @@
 """A call of a tool behind a gate, decided before it is made."""
 
+from datetime import timedelta
+
 import pytest
 
+from vmstate.constitution.loading import read_constitution
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import Call, Tally, make_command
 from vmstate.decisions.statements import prepare_call
 from vmstate.errors import InputError
 from vmstate.ledger.audit import audit_ledger
+from vmstate.ledger.transaction import loading_entry
 from vmstate.signing import new_nonce
 
 ARGUMENTS = f"sha256:{'a' * 64}"
+OVER = ("request_used", "request_over", "tool_unapproved")
 SERVERS = """
 [tools.git]
 approvers = ["guardians"]
@@ -116,40 +121,151 @@ def test_somebody_unknown_may_call_nothing(world):
     assert world.denied(receipt, "unknown_principal")
 
 
-def test_one_approval_is_for_one_call_with_these_arguments_and_counts_once(world):
+def push(world, request=None, **fields):
+    """Call what takes an approval of its own; the first time its request is made up."""
+    command = called(world, "git_push", reason="release 1.2", **fields)
+    if request is None:
+        law, origin = world.vm.constitution, world.vm.ledger.origin
+        request = prepare_call(law, origin, command, nonce=new_nonce())
+    return world.vm.submit(command.model_copy(update={"request": request})), request
+
+
+def test_a_call_that_takes_an_approval_of_its_own_leaves_its_request_open(world):
+    assert world.denied(push(world)[0], "tool_out_of_reach")
     world.operator(world.agent)
     assert world.denied(call(world, "git_push"), "tool_unapproved")
-    command = called(world, "git_push", reason="release 1.2")
-    request = prepare_call(
-        world.vm.constitution, world.vm.ledger.origin, command, nonce=new_nonce()
-    )
-    backed = {"request": request, "approvals": (world.approval(request),), "reason": "release 1.2"}
-    other = call(world, "git_push", arguments=f"sha256:{'b' * 64}", **backed)
-    assert world.denied(other, "request_differs")
-    receipt = call(world, "git_push", **backed)
-    assert receipt.granted
-    assert receipt.fields["authority"]["approvals"][0]["by"] == world.one
-    findings = audit_ledger(world.vm.ledger).findings
-    assert findings == ()
-    again = call(world, "git_push", **backed)
-    assert not again.granted
-    assert {one.code for one in again.unmet} >= {"approval_used", "tool_unapproved"}
+    receipt, request = push(world)
+    assert (receipt.type, receipt.outcome) == ("request", "recorded")
+    assert receipt.message == "each call needs its own approval by one of guardians, has none"
+    (shown,) = world.vm.requests(world.agent)
+    assert (shown.id, shown.receipt, shown.state) == (request.id, receipt.seq, "pending")
+    assert [(one.count, one.of, one.approved) for one in shown.stages] == [(1, ("guardians",), ())]
+    assert [one.code for one in shown.missing] == ["tool_unapproved"]
+    assert shown.lasts is None
+    world.vm.approve(request.id, world.one, world.key(world.one)).raise_for_denial()
+    (shown,) = world.vm.requests(world.agent)
+    assert (shown.state, shown.stages[0].approved, shown.missing) == ("complete", (world.one,), ())
+    assert audit_ledger(world.vm.ledger).findings == ()
 
 
-def test_an_approval_by_nobody_who_may_approve_this_server_is_no_approval(world):
+def test_one_approval_is_for_one_call_with_these_arguments_and_counts_once(world):
     world.operator(world.agent)
-    command = called(world, "git_push")
-    request = prepare_call(
-        world.vm.constitution, world.vm.ledger.origin, command, nonce=new_nonce()
+    _, request = push(world)
+    assert world.denied(push(world, request)[0], "tool_unapproved")
+    world.vm.approve(request.id, world.one, world.key(world.one)).raise_for_denial()
+    other = push(world, request, arguments=f"sha256:{'b' * 64}")[0]
+    assert world.denied(other, "request_differs")
+    assert not push(world, request, principal=world.ada)[0].granted
+    receipt, _ = push(world, request)
+    assert (receipt.type, receipt.outcome) == ("tool_call", "granted")
+    assert receipt.fields["authority"]["approvals"][0]["by"] == world.one
+    assert world.vm.request(request.id).state == "activated"
+    again, _ = push(world, request)
+    assert world.denied(again, "request_used", "request_over", "approval_used", "tool_unapproved")
+    assert audit_ledger(world.vm.ledger).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("by", "code"), [("root", "approval_not_admitted"), ("agent", "approval_no_key")]
+)
+def test_an_approval_by_nobody_who_may_approve_this_server_is_not_taken(world, by, code):
+    world.operator(world.agent)
+    _, request = push(world)
+    name = getattr(world, by)
+    refused = world.vm.approve(request.id, name, world.key(name))
+    assert world.denied(refused, code)
+    assert world.denied(push(world, request)[0], "tool_unapproved")
+
+
+def test_nobody_approves_a_call_of_their_own_under_another_of_their_names(make_world):
+    agent = "did:vm:agent:7"
+    guardian = {agent: "did:vm:guardian:one"}
+    world = make_world(extra=SERVERS, controllers=guardian)
+    world.operator(agent)
+    _, request = push(world)
+    assert world.denied(
+        world.vm.approve(request.id, world.one, world.key(world.one)), "approval_own"
     )
-    receipt = call(
-        world, "git_push", request=request, approvals=(world.approval(request, world.root),)
-    )
-    assert world.denied(receipt, "tool_unapproved")
-    assert (
-        receipt.message
-        == "each call needs its own approval by one of guardians, has none that counts"
-    )
+
+
+def test_the_request_of_a_call_is_denied_by_who_might_have_approved_it(world):
+    world.operator(world.agent)
+    _, request = push(world)
+    refused = world.vm.deny(world.root, request.id, key=world.key(world.root))
+    assert world.denied(refused, "deny_not_admitted")
+    assert refused.unmet[0].rule == "tools.git.approvers"
+    world.vm.deny(world.one, request.id, key=world.key(world.one)).raise_for_denial()
+    assert world.denied(push(world, request)[0], *OVER)
+    assert audit_ledger(world.vm.ledger).findings == ()
+
+
+def test_the_request_of_a_call_takes_no_attestation_and_no_climb(world):
+    world.operator(world.agent)
+    _, request = push(world)
+    refused = world.vm.hand_in(request.id, world.attestation(principal=world.agent))
+    assert "fact_unknown" in {one.code for one in refused.unmet}
+    receipt = world.vm.activate(world.agent, request.id)
+    assert world.denied(receipt, "request_of_call")
+    assert receipt.message == "the request is for a call of git_push, needs a climb"
+    receipt = world.vm.open_request(request)
+    assert world.denied(receipt, "request_exceptional")
+    assert receipt.unmet[0].remedy == "call it: the gate leaves it open"
+
+
+def test_so_many_calls_wait_as_requests_may_and_each_as_long(world):
+    world.operator(world.agent)
+    most = world.vm.constitution.document.requests.open_at_most
+    requests = [push(world)[1] for _ in range(most)]
+    full, _ = push(world)
+    assert world.denied(full, "requests_full", "tool_unapproved")
+    world.vm.withdraw(world.agent, requests[0].id).raise_for_denial()
+    assert push(world)[0].type == "request"
+    world.wait(days=2)
+    assert {one.state for one in world.vm.requests(world.agent, open_only=False)} == {
+        "withdrawn",
+        "expired",
+    }
+    world.operator(world.agent)
+    assert world.denied(push(world, requests[1])[0], *OVER)
+    assert audit_ledger(world.vm.ledger).findings == ()
+
+
+def test_an_approved_call_waits_for_the_lease_that_it_takes_and_no_longer_than_usable(world):
+    world.operator(world.agent, ttl=timedelta(minutes=5))
+    _, request = push(world)
+    world.wait(minutes=4)
+    world.vm.approve(request.id, world.one, world.key(world.one)).raise_for_denial()
+    world.wait(minutes=1)
+    assert world.denied(push(world, request)[0], "tool_out_of_reach")
+    assert [one.code for one in world.vm.request(request.id).missing] == ["tool_out_of_reach"]
+    world.operator(world.agent)
+    usable_for = world.vm.constitution.document.requests.usable_for
+    world.wait(seconds=usable_for.total_seconds() - 61)
+    assert world.vm.request(request.id).state == "complete"
+    world.wait(seconds=1)
+    assert world.vm.request(request.id).state == "lapsed"
+    world.operator(world.agent)
+    assert not push(world, request)[0].granted
+    assert audit_ledger(world.vm.ledger).findings == ()
+
+
+def test_what_an_amendment_does_to_the_request_of_a_call_is_to_end_it(world):
+    world.operator(world.agent)
+    _, request = push(world)
+    toml = world.vm.constitution.toml + b"\n[tools.mail]\n"
+    new = read_constitution(toml)
+    entry = loading_entry(new, None)
+    world.vm.ledger.transact(lambda change: change.put_in_force(new, entry, world.clock.read()))
+    assert world.vm.request(request.id).state == "amended"
+
+
+def test_a_lock_on_everybody_ends_the_request_of_a_call(world):
+    world.operator(world.agent)
+    _, request = push(world)
+    key = world.key(world.root)
+    world.vm.lock(world.root, key=key, reason="stolen keys").raise_for_denial()
+    assert world.vm.request(request.id).state == "locked"
+    assert audit_ledger(world.vm.ledger).findings == ()
 
 
 def test_many_calls_that_everybody_may_make_go_on_record_together(world):

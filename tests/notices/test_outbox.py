@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from vmstate.authority import Authority
-from vmstate.decisions.command import Release
+from vmstate.decisions.command import Call, Release, make_command
+from vmstate.decisions.statements import prepare_call
 from vmstate.drills.stand_ins import StandIns
 from vmstate.errors import LedgerUnavailable
 from vmstate.expiry import VirtualExpiry
@@ -13,7 +14,7 @@ from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.outbox import _BACKLOG, _DUE, FOLDS, KEPT, _values
 from vmstate.notices import Deliverer
-from vmstate.signing import approve
+from vmstate.signing import approve, new_nonce
 
 
 def climb(vm, who="u:a", to="operator"):
@@ -105,6 +106,12 @@ ttl  = "10m"
 needs.approval = { count = 1, of = ["sovereigns"] }
 """
 
+SERVER = """
+[tools.git]
+approvers  = ["sovereigns"]
+tools.push = { profile = "observer", each_call = true }
+"""
+
 
 def test_a_request_is_told_when_it_is_left_open_complete_and_over(desk):
     desk.target("pager", "request")
@@ -128,6 +135,28 @@ def test_a_request_is_told_when_it_is_left_open_complete_and_over(desk):
         f"request {two} of u:a for guardian: withdrawn",
     ]
     assert [one["principal"] for one in desk.told("pager")] == ["u:a"] * 4
+
+
+def test_the_request_of_a_single_call_is_told_without_its_arguments(desk):
+    desk.target("pager", "request", "denied")
+    desk.law_text += APPROVED + SERVER
+    vm = desk.make()
+    asked = {"principal": "u:a", "server": "git", "name": "push", "arguments": f"sha256:{'a' * 64}"}
+    command = make_command(Call, {**asked, "shown": '{"to":"swordfish"}'})
+    request = prepare_call(vm.constitution, vm.origin, command, nonce=new_nonce())
+    command = command.model_copy(update={"request": request})
+    assert vm.submit(command).type == "request"
+    vm.approve(request.id, "root", PrivateKey.derive("short", "root")).raise_for_denial()
+    assert vm.submit(command).type == "tool_call"
+    vm.submit(command.model_copy(update={"request": None}))
+    desk.clock.advance(timedelta(minutes=1))
+    Deliverer(vm).deliver_due()
+    one = request.id[:19]
+    assert desk.messages("pager") == [
+        f"request {one} of u:a to call push of git: pending",
+        f"request {one} of u:a to call push of git: complete",
+        "u:a was denied once: tool_unapproved",
+    ]
 
 
 def test_an_amendment_is_told_to_whom_the_law_named_before_and_to_whom_it_names_now(desk):

@@ -245,6 +245,10 @@ def _tools(document: Document) -> Iterator[Finding]:
                     at = (*place, "each_call")
                     what = f"say who approves single calls: add approvers to [tools.{name}]"
                     yield at, what, (at, approvers)
+                if rule.each_call and document.requests is None:
+                    at = (*place, "each_call")
+                    what = "single calls wait for their approval as requests: add [requests]"
+                    yield at, what, (at, ("requests",))
         if server.approvers is not None:
             yield from _approvers(document, server.approvers, approvers)
 

@@ -70,6 +70,7 @@ _MESSAGES = {
     "request_unknown": "{given} is no request that the caller has to do with",
     "request_over": "the request is {given}, needs {required}",
     "request_exceptional": "{given} can't be left open, needs {required}",
+    "request_of_call": "the request is for a call of {given}, needs {required}",
     "requests_absent": "the constitution has no [requests], so nothing is left open",
     "requests_full": "{given} are open, at most {required} may be",
     "approval_late_stage": "{given} approves at a later stage, {required} is asked first",

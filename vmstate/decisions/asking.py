@@ -44,7 +44,9 @@ from vmstate.decisions.pending import (
     Asked,
     Lapse,
     ended_detail,
+    is_call,
     lapse_of,
+    stages_of,
 )
 from vmstate.decisions.refusing import denial
 from vmstate.leases.lease import CLOCK_REGRESSION, LOCKED
@@ -68,19 +70,21 @@ def open_request(law: Law, state: State, command: OpenRequest, now: Moment) -> t
         return answer
     hearing = hear(law, state, asked, now)
     found = None if hearing.unmet else _waits_for(law, state, asked, hearing, now)
-    faults = _no_room(law, state, now)
+    faults = no_room(law, state, now)
     refused = answer[-1]
     if found is None or faults:
         unmet = (*(refused.grounds.unmet if found is None else ()), *faults)
         return (replace(refused, grounds=replace(refused.grounds, unmet=unmet)),)
     rule, missing = found
-    return (_opened(law, state, request, rule, missing, refused, now),)
+    return (opened(law, state, request, rule, missing, refused, now),)
 
 
 def _misfits(command: OpenRequest) -> list[Unmet]:
     request, unmet = command.request, list(command.claims)
     if request.to is None:
         remedy = "hand its approvals in with the command itself"
+        if is_call(request):
+            remedy = "call it: the gate leaves it open"
         given = request.trigger
         unmet.append(Unmet("requests", "request_exceptional", "a profile", given, remedy))
     if command.principal != request.principal:
@@ -90,7 +94,7 @@ def _misfits(command: OpenRequest) -> list[Unmet]:
     return unmet
 
 
-def _no_room(law: Law, state: State, now: Moment) -> list[Unmet]:
+def no_room(law: Law, state: State, now: Moment) -> list[Unmet]:
     """Whether one more may be left open; what is over takes no room, whoever wrote what of it."""
     table = law.document.requests
     if table is None:
@@ -131,7 +135,7 @@ def _waits_for(
     return min(found, key=lambda one: one[:3])[2:] if found else None
 
 
-def _opened(
+def opened(
     law: Law,
     state: State,
     request: Request,
@@ -176,7 +180,7 @@ def hand_in(law: Law, state: State, command: HandIn, now: Moment) -> Entry:
     if isinstance(signed.statement, Approval):
         before = hear_approvals(asked.approvals, asked.request, at)
         heard = hear_approvals((signed,), asked.request, at)
-        stages = law.document.escalations[asked.rule].needs.approval
+        stages = stages_of(law.document, asked.request, asked.rule)
         unmet += heard.rejected or _unseated(law.people, stages, before, signed.by)
         person = law.people.person(signed.by)
         replaced = [one for one in asked.approvals if law.people.person(one.by) == person]
@@ -241,7 +245,8 @@ def _unattesting(
 ) -> Iterable[Unmet]:
     """Why an attestation does not make this request's facts sure, all of them."""
     at, facts = law.setting(state, now, asked.principal), asked.request.facts
-    declared = law.document.facts
+    # What a call says is what its approver reads, and no fact that anybody could see.
+    declared = {} if is_call(asked.request) else law.document.facts
     heard = hear_facts(facts, (signed,), declared, at)
     if heard.faults:
         return heard.faults
@@ -257,12 +262,13 @@ def _completed(law: Law, state: State, asked: Asked, now: Moment) -> Asked:
     """The request, complete if no signature is missing any more; it stays so once it is."""
     table = law.document.requests
     at = law.setting(state, now, asked.principal)
-    needs = law.document.escalations[asked.rule].needs
+    stages = stages_of(law.document, asked.request, asked.rule)
     heard = hear_approvals(asked.approvals, asked.request, at)
-    facts = hear_facts(asked.request.facts, asked.attestations, law.document.facts, at)
-    seats = sum(need.count for need in needs.approval)
-    short = _seats(law.people, heard.approvers, needs.approval) < seats
-    if asked.state == COMPLETE or short or facts.faults or table is None:
+    facts = {} if is_call(asked.request) else asked.request.facts
+    unsure = hear_facts(facts, asked.attestations, law.document.facts, at).faults
+    seats = sum(need.count for need in stages)
+    short = _seats(law.people, heard.approvers, stages) < seats
+    if asked.state == COMPLETE or short or unsure or table is None:
         return asked
     deadline = later(now, table.usable_for)
     return replace(asked, state=COMPLETE, deadline=deadline, usable_until=deadline.wall)
@@ -277,7 +283,7 @@ def deny_request(law: Law, state: State, command: DenyRequest, now: Moment) -> E
     unmet = [*proof_faults(law, state, command), *_faults_of(asked, command)]
     if asked is None or unmet:
         return _refused(state, command, unmet, now)
-    stages = law.document.escalations[asked.rule].needs.approval
+    stages = stages_of(law.document, asked.request, asked.rule)
     groups = tuple(dict.fromkeys(group for need in stages for group in need.of))
     if law.people.person(actor) == law.people.person(asked.principal):
         remedy = "vmstate request withdraw"
@@ -285,6 +291,8 @@ def deny_request(law: Law, state: State, command: DenyRequest, now: Moment) -> E
     elif not law.people.in_any(actor, groups):
         names = ", ".join(groups) or "an approver, and it asks for none"
         path = f"escalations.{asked.rule}.needs.approval"
+        if is_call(asked.request):
+            path = f"tools.{asked.request.facts['server']}.approvers"
         remedy = "ask somebody who might approve it"
         unmet.append(Unmet(path, "deny_not_admitted", names, actor, remedy))
     if unmet:
@@ -308,6 +316,10 @@ def activate(law: Law, state: State, command: Activate, now: Moment) -> tuple[En
     if asked is not None and asked.principal != command.principal:
         asked = None
     unmet = _faults_of(asked, command)
+    if asked is not None and is_call(asked.request) and not unmet:
+        remedy = "call it again, as it was called"
+        called = asked.request.facts["name"]
+        unmet = [Unmet("requests", "request_of_call", "a climb", called, remedy)]
     if asked is None or unmet:
         return (_refused(state, command, [*standing_faults(law, state, command), *unmet], now),)
     at = law.setting(state, now, asked.principal)

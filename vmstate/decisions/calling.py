@@ -5,17 +5,21 @@ ledger lets nothing through, because what stands behind a gate is real.
 
 The receipt is written before the call is made (law 2): a crash in between leaves a call on record
 that did not happen, and never one that happened without a record.
+
+Where each call needs its own approval, the first one leaves its request open, as a climb would; its
+approvers are those of the server. The same call, once it is approved, uses it up.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from vmstate.canonical import Json
+from vmstate.canonical import Json, digest
 from vmstate.clock import Moment
 from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.tools import Server, ToolRule, rule_path
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.command import TOOL_CALL, Call, Tally
+from vmstate.decisions.asking import no_room, opened
+from vmstate.decisions.command import TOOL_CALL, Call, Tally, make_command
 from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.evidence import hear_approvals, nonce_of, used_ids
 from vmstate.decisions.law import (
@@ -26,49 +30,79 @@ from vmstate.decisions.law import (
     lock_faults,
     standing_faults,
 )
+from vmstate.decisions.pending import ACTIVATED, Asked
 from vmstate.decisions.refusing import denial
 from vmstate.decisions.route import shortest_route
 from vmstate.decisions.statements import call_facts
 from vmstate.decisions.using import use
-from vmstate.signing import Signed
 
 
 def call(law: Law, state: State, command: Call, now: Moment) -> Entry:
-    """The receipt of a call that may go ahead now, or of its refusal."""
+    """The receipt of a call that may go ahead now, of its request left open, or of its refusal."""
     found, unmet = _find(law, state, command)
     unmet = [*standing_faults(law, state, command), *unmet]
-    approvals: tuple[Signed, ...] = ()
-    facts: dict[str, str] = {}
     if found is not None:
-        path, rule = found
-        unmet += _reach(law, state, command, path, rule, now)
-        if rule.each_call and not unmet:
-            at = law.setting(state, now, command.principal)
-            heard = hear_approvals(command.approvals, command.request, at)
-            approvers = law.document.tools[command.server].approvers or ()
-            approvals = admitted_approvals(law, heard, approvers)
-            facts = call_facts(command)
-            unmet += heard.rejected
-            unmet += _unapproved(law, command, path) if not approvals else []
-            unmet += exception_faults(command, TOOL_CALL, call_facts(command), at)
+        unmet += _reach(law, state, command, *found, now)
     if unmet or found is None:
-        refused = denial(state, command, unmet, now)
-        return replace(refused, trigger=TOOL_CALL, detail=_detail(command))
-    request = command.request if approvals else None
+        return _refused(state, command, unmet, now)
+    if found[1].each_call:
+        return _single(law, state, command, found, now)
+    return replace(_made(law, state, command, found, now), detail=_detail(command))
 
-    entry = _made(law, state, command, found, now)
-    grounds = Grounds(
-        found[0],
-        facts=facts,
-        approvals=approvals,
-        request=None if request is None else request.id,
-    )
+
+def _single(
+    law: Law, state: State, command: Call, found: tuple[str, ToolRule], now: Moment
+) -> Entry:
+    """A call that takes an approval of its own."""
+    path, request, asked = found[0], command.request, state.asked
+    missing = _unapproved(law, command, path)
+    if request is None:
+        return _refused(state, command, [missing], now)
+    at = law.setting(state, now, command.principal)
+    unmet = exception_faults(command, TOOL_CALL, call_facts(command), at)
+    if asked is None:
+        unmet += no_room(law, state, now)
+        refused = _refused(state, command, [*unmet, missing], now)
+        return refused if unmet else opened(law, state, request, path, (missing,), refused, now)
+    heard = hear_approvals(asked.approvals, request, at)
+    approvals = admitted_approvals(law, heard, law.document.tools[command.server].approvers or ())
+    if not asked.is_open:
+        remedy = "call it again: that asks for another approval"
+        unmet.append(Unmet("requests", "request_over", "an open one", asked.state, remedy))
+    unmet += [] if approvals else [*heard.rejected, missing]
+    if unmet:
+        return _refused(state, command, unmet, now)
+    grounds = Grounds(path, facts=call_facts(command), approvals=approvals, request=request.id)
     return replace(
-        entry,
+        _made(law, state, command, found, now),
         grounds=grounds,
         detail={**_detail(command), **nonce_of(request)},
         spends=tuple(used_ids(approvals, request)),
+        asks=asked.over(ACTIVATED, now),
     )
+
+
+def call_lacks(law: Law, state: State, asked: Asked, now: Moment) -> tuple[Unmet, ...]:
+    """What the call that `asked` is for would lack if it were made now."""
+    request, facts = asked.request, asked.request.facts
+    shown = "" if facts["arguments"].startswith("sha256:") else facts["arguments"]
+    said = {
+        "principal": request.principal,
+        "reason": request.reason,
+        "server": facts["server"],
+        "kind": facts["kind"],
+        "name": facts["name"],
+        "arguments": digest(shown.encode()) if shown else facts["arguments"],
+        "shown": shown,
+        "request": request,
+    }
+    answer = call(law, replace(state, asked=asked), make_command(Call, said), now)
+    return answer.grounds.unmet
+
+
+def _refused(state: State, command: Call, unmet: list[Unmet], now: Moment) -> Entry:
+    refused = denial(state, command, unmet, now)
+    return replace(refused, trigger=TOOL_CALL, detail=_detail(command))
 
 
 def tally(law: Law, state: State, command: Tally, now: Moment) -> Entry:
@@ -136,11 +170,10 @@ def _reach(
     return [*locked, Unmet(path, "tool_out_of_reach", rule.profile, given, remedy)]
 
 
-def _unapproved(law: Law, command: Call, path: str) -> list[Unmet]:
+def _unapproved(law: Law, command: Call, path: str) -> Unmet:
     groups = law.document.tools[command.server].approvers or ()
-    remedy = "have the request for exactly this call signed, and call again"
-    given = "none that counts" if command.approvals else "none"
-    return [Unmet(path, "tool_unapproved", f"one of {', '.join(groups)}", given, remedy)]
+    remedy = "have its request approved (vmstate request approve), and call again"
+    return Unmet(path, "tool_unapproved", f"one of {', '.join(groups)}", "none", remedy)
 
 
 def _made(

@@ -205,14 +205,14 @@ class Call(_OfServer):
     """Call what stands under `[tools]`; `arguments` is their salted digest, never they themselves.
 
     Where each call needs its own approval, `request` is for this one, and `shown` is what its
-    approvers read in place of the digest.
+    approvers read in place of the digest. It is left open until it is approved; asked again with
+    the same request, the call uses it.
     """
 
     verb: ClassVar[str] = "call"
 
     shown: Reason = ""
     request: Request | None = None
-    approvals: Approvals = ()
 
 
 class Tally(_OfServer):

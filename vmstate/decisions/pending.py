@@ -9,6 +9,8 @@ activates it. Each has a deadline of its own on both hands of the clock, decided
 lease's: `waits` long for what is missing (`expired`), `usable_for` long once it is there
 (`lapsed`). A state on the right never changes again, and a request under a law that is no longer
 in force is over (`amended`).
+
+What is asked for is a climb, or one call of a tool, which is activated by making it.
 """
 
 from collections.abc import Iterable
@@ -17,6 +19,8 @@ from datetime import datetime, timedelta
 
 from vmstate.canonical import Json
 from vmstate.clock import Moment, duration_us
+from vmstate.constitution.document import ApprovalNeed, Document
+from vmstate.decisions.command import TOOL_CALL
 from vmstate.leases.lease import CLOCK_REGRESSION, DRILL_ENDED, LeaseStack
 from vmstate.leases.watermark import passed
 from vmstate.signing import Approval, Request, Signed
@@ -32,10 +36,10 @@ OVERDUE = frozenset((EXPIRED, LAPSED, AMENDED, CLOCK_REGRESSION, DRILL_ENDED))
 class Asked:
     """An open request as far as it came, or one that is over.
 
-    `seq` is the receipt that opened it, `rule` the escalation that it waits for. `deadline` is the
-    one in force: `waits_until` while pending, `usable_until` once complete. `statements` are
-    those that were taken, in their order: of one person the last approval, and the last
-    attestation.
+    `seq` is the receipt that opened it, `rule` the escalation that it waits for, or the path of the
+    rule that lists the tool. `deadline` is the one in force: `waits_until` while pending,
+    `usable_until` once complete. `statements` are those that were taken, in their order: of one
+    person the last approval, and the last attestation.
     """
 
     seq: int
@@ -93,6 +97,21 @@ class Lapse:
     def detail(self) -> dict[str, Json]:
         """What the receipt of its end holds."""
         return {**ended_detail(self.asked, self.state), "late_us": duration_us(self.late_for)}
+
+
+def is_call(request: Request) -> bool:
+    """Whether it is for one call of a tool."""
+    return request.to is None and request.trigger == TOOL_CALL
+
+
+def stages_of(document: Document, request: Request, rule: str) -> tuple[ApprovalNeed, ...]:
+    """The approvals that `request` waits for, by the law in `document`."""
+    if is_call(request):
+        server = document.tools.get(request.facts.get("server", ""))
+        groups = None if server is None else server.approvers
+        return () if groups is None else (ApprovalNeed(count=1, of=groups),)
+    table = document.escalations.get(rule)
+    return () if table is None else table.needs.approval
 
 
 def ended_detail(asked: Asked, state: str) -> dict[str, Json]:

@@ -11,6 +11,7 @@ from vmstate.clock import Moment
 from vmstate.constitution.guards import seat
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.asking import as_climb, first_good
+from vmstate.decisions.calling import call_lacks
 from vmstate.decisions.climb import judge
 from vmstate.decisions.command import Activate
 from vmstate.decisions.decision import State
@@ -18,7 +19,7 @@ from vmstate.decisions.evidence import hear_approvals
 from vmstate.decisions.hearing import hear
 from vmstate.decisions.lasting import would_last
 from vmstate.decisions.law import Law
-from vmstate.decisions.pending import Asked, lapse_of
+from vmstate.decisions.pending import Asked, is_call, lapse_of, stages_of
 from vmstate.signing import Request
 
 
@@ -79,11 +80,20 @@ def show(law: Law, state: State, asked: Asked, now: Moment) -> Pending:
         usable_until=asked.usable_until,
         ended_at=ended_at if lapse is None else lapse.due,
     )
-    rule = law.document.escalations.get(asked.rule)
-    if not shown.is_open or rule is None:
+    if not shown.is_open:
         return shown
     at = law.setting(state, now, asked.principal)
     heard = hear_approvals(asked.approvals, asked.request, at)
+    needs = stages_of(law.document, asked.request, asked.rule)
+    seats = seat(law.people, heard.approvers, needs)
+    stages = tuple(
+        Stage(need.count, need.of, names) for need, names in zip(needs, seats, strict=True)
+    )
+    rule = law.document.escalations.get(asked.rule)
+    if is_call(asked.request):
+        return replace(shown, stages=stages, missing=call_lacks(law, state, asked, now))
+    if rule is None:
+        return shown
     activating = Activate(principal=asked.principal, request=asked.id)
     climbing = as_climb(activating, asked.request, first_good(asked, heard))
     hearing = hear(law, state, climbing, now, asked)
@@ -91,13 +101,9 @@ def show(law: Law, state: State, asked: Asked, now: Moment) -> Pending:
     missing = judge(law, held, climbing, hearing.case)[1]
     lasts, clipped_by = would_last(state, rule, hearing.case, now)
     reachable = rule.from_ == held
-    seats = seat(law.people, heard.approvers, rule.needs.approval)
     return replace(
         shown,
-        stages=tuple(
-            Stage(need.count, need.of, names)
-            for need, names in zip(rule.needs.approval, seats, strict=True)
-        ),
+        stages=stages,
         attested_by=tuple(one.by for one in hearing.facts.counted),
         missing=(*hearing.unmet, *missing),
         lasts=lasts if reachable else None,

@@ -143,11 +143,11 @@ def statement_ids(command: Command, asked: Asked | None = None) -> tuple[str, ..
     if asked is not None:
         request, signed = asked.request, [*signed, *asked.statements]
     match command:
-        case OpenRequest():
+        case OpenRequest() | Call():
             request = command.request
         case HandIn():
             signed.append(command.statement)
-        case Recover() | Call() | Amend():
+        case Recover() | Amend():
             request, signed = command.request, [*signed, *command.approvals]
         case Escalate() | Renew():
             request = command.request

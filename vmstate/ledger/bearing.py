@@ -6,6 +6,7 @@ from vmstate import canonical
 from vmstate.decisions.command import (
     Act,
     Activate,
+    Call,
     Command,
     CreateBudget,
     Debit,
@@ -35,6 +36,8 @@ def state_for(snapshot: Snapshot, command: Command, law: Law, timed: tuple[str, 
     if isinstance(command, HandIn | DenyRequest | Withdraw | Activate):
         asked = snapshot.requests.named(command.request)
         principal = asked.principal if asked is not None else principal
+    if isinstance(command, Call) and command.request is not None:
+        asked = snapshot.requests.named(command.request.id)
     scope = Scope(law.constitution.baseline, law.people.family(principal), timed)
     ids, budgets = statement_ids(command, asked), budgets_of(command, law.constitution)
     state = snapshot.state(principal, scope, ids, budgets, asked)

@@ -45,3 +45,8 @@ def call_faults(
         ]
         if not counted:
             yield "lets a call be made that nobody approved"
+        asked = said["authority"]["facts"]
+        if said["proofs"].get("request") is None or any(
+            asked.get(key) != detail[key] for key in ("server", "kind", "name")
+        ):
+            yield "lets a call be made that no request is for"

@@ -34,6 +34,7 @@ from vmstate.ledger.receipt import Receipt, scroll_of
 from vmstate.ledger.retold import (
     Retold,
     rebuild_request,
+    said_of_call,
     said_of_climb,
     said_of_request,
     said_of_statement,
@@ -448,7 +449,7 @@ def _spelled(replay: Replay, facts: dict[str, str]) -> dict[str, str]:
 _ORDERED: Mapping[str, tuple[str, ...]] = {
     "profile_escalation": ("escalate", "open_request", "activate"),
     "lease_renewed": ("renew", "escalate", "activate"),
-    "request": ("open_request", "deny_request", "withdraw"),
+    "request": ("open_request", "call", "deny_request", "withdraw"),
     "profile_deescalation": ("release",),
     "recovery": ("recover",),
     "constitution_amended": ("amend",),
@@ -468,6 +469,7 @@ _EFFECTS: Mapping[str, Callable[[Replay, Receipt, int], None]] = {
     "lease_renewed": _renewed,
     "profile_deescalation": _ended,
     "request": said_of_request,
+    "tool_call": said_of_call,
     "approval": said_of_statement,
     "treasury_budget": _allocated,
     "drill_mode": _mode,

@@ -14,6 +14,7 @@ from vmstate.constitution.document import ApprovalNeed
 from vmstate.constitution.guards import seat
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
+from vmstate.constitution.tools import rule_path
 from vmstate.decisions.pending import (
     ACTIVATED,
     AMENDED,
@@ -24,6 +25,8 @@ from vmstate.decisions.pending import (
     OVERDUE,
     PENDING,
     WITHDRAWN,
+    is_call,
+    stages_of,
 )
 from vmstate.leases.lease import LOCKED
 from vmstate.ledger.lock_book import LockBook
@@ -135,14 +138,28 @@ def said_of_statement(replay: _Replay, receipt: Receipt, seq: int) -> None:
 
 def said_of_climb(replay: _Replay, receipt: Receipt, seq: int) -> None:
     """A grant that names a request: if that one is open, it is activated."""
-    said = receipt.fields
-    told = replay.requests.open.get(said["proofs"].get("request", ""))
+    told = replay.requests.open.get(receipt.fields["proofs"].get("request", ""))
     if told is None:
         return
     if told.deadline <= receipt.at:
         replay.find("activates a request that was over", seq)
+    _used(replay, receipt, told, seq)
+
+
+def said_of_call(replay: _Replay, receipt: Receipt, seq: int) -> None:
+    """A call that was made by a request of its own uses it up."""
+    request = receipt.fields["proofs"].get("request")
+    told = None if request is None else _find_open(replay, request, seq)
+    if told is not None:
+        if told.deadline <= receipt.at:
+            replay.find("uses a request that was over", seq)
+        _used(replay, receipt, told, seq)
+
+
+def _used(replay: _Replay, receipt: Receipt, told: Told, seq: int) -> None:
     if receipt.rule != told.rule:
         replay.find(f"activates a request for {told.rule!r} by another rule", seq)
+    said = receipt.fields
     for body in (*said["authority"]["approvals"], *said["authority"]["attestations"]):
         signed = Signed.model_validate(body)
         if signed.statement.kind != "order" and signed.statement.id not in told.statements:
@@ -168,14 +185,15 @@ def _opened(replay: _Replay, receipt: Receipt, seq: int) -> None:
 def _opening_faults(replay: _Replay, receipt: Receipt, told: Told) -> Iterator[str]:
     if replay.law is None:
         return
-    table, rule = replay.law.document.requests, replay.law.rules.get(told.rule)
-    what = receipt.fields["what"]
-    if rule is None or (rule.from_, rule.to, rule.trigger) != (
-        what["from"],
-        what["to"],
-        what["trigger"],
-    ):
-        yield f"waits for a climb that {told.rule!r} does not allow"
+    table, what = replay.law.document.requests, receipt.fields["what"]
+    if is_call(told.request):
+        if not _allows_call(replay.law, told, what["from"]):
+            yield f"waits for a call that {told.rule!r} does not allow"
+    else:
+        rule = replay.law.rules.get(told.rule)
+        climb = what["from"], what["to"], what["trigger"]
+        if rule is None or (rule.from_, rule.to, rule.trigger) != climb:
+            yield f"waits for a climb that {told.rule!r} does not allow"
     if table is None:
         yield "is left open, and its constitution has no [requests]"
         return
@@ -187,6 +205,16 @@ def _opening_faults(replay: _Replay, receipt: Receipt, told: Told) -> Iterator[s
     mine = [one for one in replay.requests.open.values() if one.request.principal in names]
     if sum(one.deadline > receipt.at for one in mine) >= table.open_at_most:
         yield f"is left open beside {len(mine)} others, [requests] allows {table.open_at_most}"
+
+
+def _allows_call(law: Constitution, told: Told, held: str) -> bool:
+    said = told.request.facts
+    server = law.document.tools.get(said["server"])
+    kind: Any = said["kind"]
+    found = None if server is None else server.rule_for(kind, said["name"])
+    if found is None or told.rule != rule_path(said["server"], kind, found[0]):
+        return False
+    return found[1].each_call and law.includes(held, found[1].profile)
 
 
 def _reopening_faults(before: Told | None, told: Told) -> Iterator[str]:
@@ -236,7 +264,9 @@ def _complete(replay: _Replay, receipt: Receipt, told: Told, seq: int) -> None:
     told.usable_until = None if until is None else parse_at(until)
     told.deadline = told.usable_until or told.waits_until
     law = replay.law
-    if law is None or law.document.requests is None or told.rule not in law.rules:
+    if law is None or law.document.requests is None:
+        return
+    if told.rule not in law.rules and not is_call(told.request):
         return
     whole = was == COMPLETE or _is_whole(replay, told, receipt.at)
     if (told.state == COMPLETE) != whole:
@@ -250,7 +280,7 @@ def _is_whole(replay: _Replay, told: Told, at: datetime) -> bool:
     """Whether each stage is filled by approvals that are good, and every fact is attested."""
     assert replay.law is not None
     stages, approvers, ages = _stages(replay, told), [], {}
-    declared = replay.law.document.facts
+    declared = {} if is_call(told.request) else replay.law.document.facts
     for id_, signed in told.statements.items():
         match signed.statement:
             case Approval() as approval if parse_at(approval.expires_at) > at:
@@ -267,8 +297,8 @@ def _is_whole(replay: _Replay, told: Told, at: datetime) -> bool:
 
 
 def _stages(replay: _Replay, told: Told) -> tuple[ApprovalNeed, ...]:
-    rule = None if replay.law is None else replay.law.rules.get(told.rule)
-    return () if rule is None else rule.needs.approval
+    law = replay.law
+    return () if law is None else stages_of(law.document, told.request, told.rule)
 
 
 def _find_open(replay: _Replay, request: str, seq: int) -> Told | None:

@@ -7,6 +7,7 @@ from typing import Any
 from vmstate import canonical
 from vmstate.canonical import Json
 from vmstate.clock import Moment
+from vmstate.decisions.command import TOOL_CALL
 from vmstate.leases.lease import lease_id
 from vmstate.ledger.outbox import OTHERS, Notice
 from vmstate.ledger.receipt import Receipt
@@ -136,6 +137,9 @@ def _request_sentence(receipt: Receipt) -> str:
     state = _text(detail, "state", "status") or receipt.type
     number = _text(detail, "request", "id")[:19]
     for_what = f" for {what['to']}" if what["to"] else ""
+    if what["trigger"] == TOOL_CALL:
+        facts = fields["authority"]["facts"]
+        for_what = f" to call {facts['name']} of {facts['server']}" if facts else " for one call"
     said = f"request {number} of {fields['who']['principal']}{for_what}: {state}"
     return f"{said}; {fields['why']}" if fields["why"] else said
 

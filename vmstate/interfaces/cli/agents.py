@@ -1,7 +1,6 @@
 """`gate`, `mcp`, `hook`: the doors of agents."""
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -56,11 +55,6 @@ class _Served(Command):
 @click.option("--url", help="Stand in front of a server at an address instead of a command.")
 @click.option("--token-env", metavar="NAME", help="The variable with that server's bearer token.")
 @click.option("--pass-env", "passed", multiple=True, metavar="NAME", help="Hand on to the command.")
-@click.option(
-    "--requests",
-    type=click.Path(path_type=Path),
-    help="The folder where single calls wait for approvers.  [default: <ledger>.requests]",
-)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def gate(
@@ -71,14 +65,15 @@ def gate(
     url: str | None,
     token_env: str | None,
     passed: tuple[str, ...],
-    requests: Path | None,
     command: tuple[str, ...],
 ) -> None:
     """Stand in front of an MCP server: `vmstate gate --as AGENT -- COMMAND…`.
 
     What may be called is what [tools.<server>] of the constitution gives the profile that is held
-    at that moment; everything else is denied. The server's credentials stay here: a command gets
-    the variables named with --pass-env, an address the token in --token-env.
+    at that moment; everything else is denied. A call that takes an approval of its own waits as an
+    open request (vmstate request approve), and goes through once it is made again. The server's
+    credentials stay here: a command gets the variables named with --pass-env, an address the token
+    in --token-env.
     """
     authority = _guarding(settings)
     target = _target(command, url, token_env, passed)
@@ -88,8 +83,7 @@ def gate(
         authority.standing(who)  # somebody unknown is told so at once, not call by call
     from vmstate.interfaces.mcp.run import run_gate
 
-    folder = requests or _requests(settings)
-    run_gate(authority, name, target, folder, principal=who, listen=listen)
+    run_gate(authority, name, target, principal=who, listen=listen)
 
 
 @click.command("mcp", cls=_Served)
@@ -165,7 +159,3 @@ def _server_of(authority: "Door", named: str | None) -> str:
     if named not in servers:
         raise InputError(f"{named} is no server under [tools]: there are {known}")
     return named
-
-
-def _requests(settings: Settings) -> Path:
-    return settings.ledger.with_name(f"{settings.ledger.name}.requests")

@@ -9,7 +9,6 @@ Such programs go on if a hook fails, so nothing here fails: what can't be decide
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,18 +38,15 @@ def hook() -> None:
     help="The table under [tools] for the program's own tools; those of MCP servers have theirs.",
 )
 @click.option("--ask", is_flag=True, help="Have the program's user asked as well before it runs.")
-@click.option("--requests", type=click.Path(path_type=Path), help="As for vmstate gate.")
 @click.pass_obj
-def pre_tool_use(
-    settings: Settings, who: str | None, server: str, requests: Path | None, *, ask: bool
-) -> None:
+def pre_tool_use(settings: Settings, who: str | None, server: str, *, ask: bool) -> None:
     """Read a tool call on standard input; print allow, deny or ask.
 
     Allowed is what [tools.<server>] gives the profile held now, on the record. What a user answers
     when asked is the program's business, and never an approval.
     """
     try:
-        judged = _judge(settings, required(who, "--as"), server, requests)
+        judged = _judge(settings, required(who, "--as"), server)
     except VmstateError as error:
         _print(DENY, f"vmstate can't decide: {error}")
         return
@@ -67,8 +63,7 @@ def pre_tool_use(
     _print(ASK if ask else ALLOW, f"allowed by vmstate{receipt}")
 
 
-def _judge(settings: Settings, who: str, server: str, requests: Path | None) -> "Judgement":
-    from vmstate.interfaces.mcp.desk import Desk
+def _judge(settings: Settings, who: str, server: str) -> "Judgement":
     from vmstate.interfaces.mcp.warden import Warden
 
     call = _read_call()
@@ -81,8 +76,7 @@ def _judge(settings: Settings, who: str, server: str, requests: Path | None) -> 
     authority = settings.authority()
     if authority.is_drill:
         raise InputError(f"{settings.ledger} is a drill's ledger, and tools do something real")
-    folder = requests or settings.ledger.with_name(f"{settings.ledger.name}.requests")
-    warden = Warden(authority, server, Desk(folder))
+    warden = Warden(authority, server)
     judged = warden.judge(who, "tool", name, arguments)
     warden.flush(everything=True)
     return judged

@@ -158,14 +158,14 @@ def list_requests(settings: Settings, principal: str | None, *, everything: bool
         (
             short_id(one),
             one.request.principal,
-            one.request.to or "",
+            spell_wanted(one.request),
             one.state,
             spell_time(one.usable_until or one.waits_until),
             "; ".join(unmet.message for unmet in one.missing),
         )
         for one in found
     ]
-    table(("REQUEST", "WHO", "PROFILE", "STATE", "UNTIL", "MISSING"), rows)
+    table(("REQUEST", "WHO", "FOR", "STATE", "UNTIL", "MISSING"), rows)
 
 
 @request.command(cls=Look)
@@ -305,11 +305,15 @@ def _say_signed(shown: "Pending", heading: str) -> None:
 
 def _say_taken(settings: Settings, door: "Door", receipt: "Receipt", shown: "Pending") -> None:
     """What a statement that was taken leaves missing; exits 3 if it was not taken."""
+    from vmstate.decisions.pending import is_call
+
     said = ""
     if receipt.granted:
         now = door.request(shown.id)
         until = spell_time(now.usable_until or now.waits_until)
         what = "may be activated" if now.state == "complete" else "waits for more"
+        if now.state == "complete" and is_call(now.request):
+            what = "lets the call be made"
         said = f"{short_id(now)} is {now.state}: it {what} until {until}"
     answer(receipt, settings, said)
 
@@ -320,6 +324,11 @@ def _say_taken(settings: Settings, door: "Door", receipt: "Receipt", shown: "Pen
 def short_id(shown: "Pending") -> str:
     """As much of a request's id as people are shown."""
     return shown.id.removeprefix("sha256:")[:DIGITS]
+
+
+def spell_wanted(wanted: "Request") -> str:
+    """What a request is for: a profile, or one call of a tool."""
+    return wanted.to or f"{wanted.facts['name']} of {wanted.facts['server']}"
 
 
 def _say_pending(shown: "Pending") -> None:

@@ -19,7 +19,7 @@ import click
 from vmstate.canonical import Json, format_at, format_duration
 from vmstate.errors import LedgerError
 from vmstate.interfaces.cli.output import count, emit, say, spell_time
-from vmstate.interfaces.cli.requests import short_id
+from vmstate.interfaces.cli.requests import short_id, spell_wanted
 from vmstate.interfaces.cli.settings import Look, Settings
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _rows(door: "Door", now: datetime) -> Iterator[Row]:
     for pending in door.requests():
         asked, id_ = pending.request, short_id(pending)
         missing = "; ".join(one.message for one in pending.missing)
-        what = f"{asked.to}, {pending.state}" + (f": {missing}" if missing else "")
+        what = f"{spell_wanted(asked)}, {pending.state}" + (f": {missing}" if missing else "")
         until = pending.usable_until or pending.waits_until
         yield Row("request", id_, asked.principal, what, until, until - now)
     for lock in door.locks():

@@ -5,6 +5,7 @@ own standing and its own receipts, and of a refusal what kind of evidence is mis
 that would pass.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from vmstate.decisions.command import (
     Renew,
     make_command,
 )
+from vmstate.decisions.pending import is_call
 from vmstate.decisions.route import Explanation
 from vmstate.decisions.showing import Pending
 from vmstate.door import Door
@@ -28,6 +30,7 @@ from vmstate.errors import InputError, LedgerNotFound
 from vmstate.interfaces.mcp.refusal import POLL_AFTER, name_missing, next_rung
 from vmstate.interfaces.mcp.warden import Warden
 from vmstate.ledger.receipt import Receipt
+from vmstate.signing import Request
 
 
 class _Model(BaseModel):
@@ -180,6 +183,8 @@ class Caller:
         tool = {"pending": "check_request", "complete": "activate"}.get(pending.state)
         arguments = {"request": pending.id}
         then = None if tool is None else Next(tool=f"{self.prefix}{tool}", arguments=arguments)
+        if then is not None and pending.state == "complete" and is_call(pending.request):
+            then = _call_again(pending.request)
         missing = name_missing(pending.missing, self.door.constitution.document)
         return Answer(
             status=states.get(pending.state, pending.state),
@@ -196,6 +201,14 @@ class Caller:
     @property
     def _is_known(self) -> bool:
         return self.door.may(self.principal, self.door.constitution.baseline)
+
+
+def _call_again(request: Request) -> Next | None:
+    """The call that was approved; None where its arguments were too long to be shown."""
+    arguments = request.facts["arguments"]
+    if arguments.startswith("sha256:"):
+        return None
+    return Next(tool=request.facts["name"], arguments=json.loads(arguments))
 
 
 def status(caller: Caller, _: Nothing) -> Status:
@@ -253,7 +266,7 @@ def request_escalation(caller: Caller, wanted: Wanted) -> Answer:
 
 
 def check_request(caller: Caller, of: OfRequest) -> Answer:
-    """Say whether a pending request has been approved; activate it then."""
+    """Say whether a pending request has been approved; activate it then, or call again."""
     return caller.shown(caller.own_request(of))
 
 

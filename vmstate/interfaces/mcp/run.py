@@ -1,10 +1,8 @@
 """Puts a gate or a server together, runs it, and leaves nothing uncounted behind."""
 
-import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -13,7 +11,6 @@ from mcp.server.lowlevel import NotificationOptions
 from vmstate.decisions.fields import Proven
 from vmstate.door import Door
 from vmstate.errors import LedgerError, VmstateError
-from vmstate.interfaces.mcp.desk import Desk
 from vmstate.interfaces.mcp.front import caller_by_token, read_address, serve_http, serve_stdio
 from vmstate.interfaces.mcp.gate import FLUSH_EVERY, Gate
 from vmstate.interfaces.mcp.server import AuthorityServer
@@ -22,14 +19,12 @@ from vmstate.interfaces.mcp.warden import Warden
 from vmstate.session import Session
 
 ITSELF = "vmstate"  # the server that counts of what is asked of authority itself are under
-NOWHERE = Desk(Path(os.devnull))  # single calls are a gate's business
 
 
 def run_gate(
     door: Door,
     server: str,
     target: Child | Address,
-    requests: Path,
     *,
     principal: str | None,
     listen: str | None,
@@ -40,7 +35,7 @@ def run_gate(
     """
     if listen is not None:
         read_address(listen)
-    warden = Warden(door, server, Desk(requests), "host" if listen is None else "token")
+    warden = Warden(door, server, "host" if listen is None else "token")
     try:
         anyio.run(_run_gate, door, warden, target, principal, listen)
     except BaseExceptionGroup as group:
@@ -112,7 +107,7 @@ def run_server(
         read_address(listen)
     proven: Proven = "host" if listen is None else "token"
     who = caller_by_token if principal is None or listen is not None else lambda: principal
-    warden = Warden(door, ITSELF, NOWHERE, proven)
+    warden = Warden(door, ITSELF, proven)
     made = AuthorityServer(warden, who, session_of)
     try:
         anyio.run(_run_server, door, made, listen)

@@ -27,7 +27,6 @@ from vmstate.decisions.route import Explanation
 from vmstate.decisions.statements import prepare_call
 from vmstate.door import Door
 from vmstate.errors import InputError
-from vmstate.interfaces.mcp.desk import Desk
 from vmstate.interfaces.mcp.refusal import Refusal, name_missing, next_rung
 from vmstate.leases.lease import USES_SPENT
 from vmstate.ledger.receipt import Receipt
@@ -92,7 +91,6 @@ class Warden:
 
     door: Door
     server: str
-    desk: Desk
     proven: Proven = "host"
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _folds: dict[_Key, _Fold] = field(default_factory=dict)
@@ -134,19 +132,16 @@ class Warden:
         return found if found is not None and _is_free(found[1], baseline) else None
 
     def _judge_single(self, command: Call, text: str) -> Judgement:
-        """A call that needs its own approval: the same call finds the request that it made."""
-        request = self.desk.find_like(lambda one: self._is_for(one, command, text))
+        """A call that needs its own approval: the same call finds the request that it left open."""
+        waiting = (one.request for one in self.door.requests(command.principal))
+        request = next((one for one in waiting if self._is_for(one, command, text)), None)
         if request is None:
             nonce = new_nonce()
             shown = command.model_copy(update=_as_shown(text, nonce))
             request = prepare_call(self.door.constitution, self.door.origin, shown, nonce=nonce)
-        backed = {"request": request, "approvals": self.desk.approvals(request)}
-        shown = command.model_copy(update={**_as_shown(text, request.nonce), **backed})
+        shown = command.model_copy(update={**_as_shown(text, request.nonce), "request": request})
         judged = self._decide(shown, request.nonce)
-        if judged.allowed:
-            self.desk.take(request)
-        elif judged.refusal is not None and judged.refusal.only_approval:
-            self.desk.lay(request)
+        if judged.refusal is not None and judged.refusal.only_approval:
             again: dict[str, Json] = {"tool": command.name, "arguments": json.loads(text)}
             refusal = replace(judged.refusal, request=request.id, next=again)
             return replace(judged, refusal=refusal)
@@ -256,7 +251,7 @@ class Warden:
             if earlier is not None:
                 return self._refused(command, explanation.unmet, earlier.receipt, salt)
         receipt = self.door.submit(command)
-        if not receipt.granted:
+        if not receipt.granted or receipt.type != TOOL_CALL:  # refused, or its request left open
             self._remember(key, receipt.seq)
             return self._refused(command, receipt.unmet, receipt.seq, salt)
         self._forget(key)
@@ -309,7 +304,7 @@ class Warden:
     def _remember(self, key: _Key, receipt: int) -> None:
         with self._lock:
             fold = self._folds.setdefault(key, self._begun())
-            fold.receipt = fold.receipt or receipt
+            fold.receipt = receipt
             self._spent(key[0])
             self._buckets[key[0]].caused += 1
 
