@@ -34,22 +34,20 @@ from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.evidence import Heard, hear_approvals, hear_facts
 from vmstate.decisions.fields import APPROVALS
 from vmstate.decisions.hearing import Hearing, hear
+from vmstate.decisions.lapsing import about
 from vmstate.decisions.law import Law, proof_faults, standing_faults
 from vmstate.decisions.pending import (
     ACTIVATED,
-    AMENDED,
     COMPLETE,
     DENIED,
     WITHDRAWN,
     Asked,
-    Lapse,
     ended_detail,
     is_call,
     lapse_of,
     stages_of,
 )
 from vmstate.decisions.refusing import denial
-from vmstate.leases.lease import CLOCK_REGRESSION, LOCKED
 from vmstate.leases.watermark import later
 from vmstate.signing import Approval, Attestation, Request, Signed
 
@@ -204,7 +202,7 @@ def hand_in(law: Law, state: State, command: HandIn, now: Moment) -> Entry:
         "state": taken.state,
         "usable_until": None if usable_until is None else format_at(usable_until),
     }
-    entry = _about(asked, "approval", grounds, detail)
+    entry = about(asked, "approval", grounds, detail)
     return replace(entry, actor=signed.by, proof="key", why=command.reason, asks=taken)
 
 
@@ -331,40 +329,6 @@ def activate(law: Law, state: State, command: Activate, now: Moment) -> tuple[En
     return (*before, replace(answer, asks=asked.over(ACTIVATED, now)))
 
 
-def lapse(one: Lapse, now: Moment, via: str | None) -> Entry:
-    """The end of a request that nobody asked for; `via` is who came to write it."""
-    asked = one.asked
-    entry = _about(asked, "request", Grounds("requests"), one.detail())
-    return replace(
-        entry,
-        outcome="expired",
-        due=None if one.state in {AMENDED, CLOCK_REGRESSION} else one.due,
-        ended_via=via,
-        spends=(asked.id,),
-        asks=asked.over(one.state, now),
-    )
-
-
-def locked_request(asked: Asked, locking: Entry, now: Moment) -> Entry:
-    """The end of a request that the lock in `locking` covers: lifting it restores nothing."""
-    assert locking.lock is not None
-    detail = {**ended_detail(asked, LOCKED), "lock": locking.lock.id}
-    entry = _about(asked, "request", Grounds("locks"), detail)
-    return replace(
-        entry,
-        actor=locking.actor,
-        proof=locking.proof,
-        why=locking.why,
-        spends=(asked.id,),
-        asks=asked.over(LOCKED, now),
-    )
-
-
-def amended_request(asked: Asked, now: Moment) -> Entry:
-    """The end of a request by an amendment: what was signed for it was signed under another law."""
-    return lapse(Lapse(asked, AMENDED, now.wall, timedelta()), now, None)
-
-
 def reopened(law: Law, state: State, asked: Asked, now: Moment) -> Entry | None:
     """The same request under a new law, if that leaves it open; it waits no longer than it would.
 
@@ -457,20 +421,8 @@ def _refused(
     return replace(denial(state, command, unmet, now), detail=detail)
 
 
-def _about(asked: Asked, type_: str, grounds: Grounds, detail: dict[str, Json]) -> Entry:
-    return Entry(
-        type_,
-        "recorded",
-        grounds,
-        principal=asked.principal,
-        trigger=asked.request.trigger,
-        to_profile=asked.request.to,
-        detail=detail,
-    )
-
-
 def _ended(asked: Asked, state: str, command: DenyRequest | Withdraw, now: Moment) -> Entry:
-    entry = _about(asked, "request", Grounds("requests"), ended_detail(asked, state))
+    entry = about(asked, "request", Grounds("requests"), ended_detail(asked, state))
     return replace(
         entry,
         actor=command.asked_by,

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment, duration_us
-from vmstate.decisions.asking import lapse
 from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.ending import end_of
+from vmstate.decisions.lapsing import lapse
 from vmstate.decisions.pending import Asked, Lapse, lapse_of
 from vmstate.leases.lease import EXPIRED, IDLE, PARENT_ENDED, USES_SPENT, LeaseStack, Overdue
 

@@ -5,22 +5,18 @@ those before it is a finding; reading goes on, because an auditor wants all of t
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
-
 from vmstate.canonical import parse_at
 from vmstate.constitution.document import ApprovalNeed
-from vmstate.constitution.facts import read_facts, spell
 from vmstate.constitution.guards import seat
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.decisions import once
 from vmstate.errors import InputError, TamperError
-from vmstate.leases.lease import LOCKED, PARENT_ENDED, lease_id
+from vmstate.leases.lease import LOCKED, lease_id
 from vmstate.ledger.amended import Amended
 from vmstate.ledger.called import call_faults
 from vmstate.ledger.charged import take_allocation, take_charges
@@ -33,13 +29,12 @@ from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import Receipt, scroll_of
 from vmstate.ledger.retold import (
     Retold,
-    rebuild_request,
     said_of_call,
     said_of_climb,
     said_of_request,
     said_of_statement,
 )
-from vmstate.signing import Approval, Attestation, Order, Signed
+from vmstate.ledger.vouched import check_statements
 from vmstate.treasury.budget import Budget
 
 FINDINGS = 100  # after so many, one more would tell nobody anything
@@ -174,7 +169,7 @@ def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:
         return
     replay.find_all(replay.locks.faults(receipt, replay.law, replay.people), seq)
     replay.find_all(call_faults(receipt, replay.law, replay.people, replay.leases), seq)
-    _check_statements(replay, receipt, seq)
+    check_statements(replay, receipt, seq)
     replay.find_all(replay.contexts.faults(replay.leases, receipt), seq)
     if receipt.type in _EFFECTS:
         _EFFECTS[receipt.type](replay, receipt, seq)
@@ -353,112 +348,6 @@ def _charged(replay: Replay, receipt: Receipt, seq: int) -> None:
     replay.find_all(take_charges(replay.budgets, receipt), seq)
 
 
-def _check_statements(replay: Replay, receipt: Receipt, seq: int) -> None:
-    """Signatures verify, are for exactly this, and count once."""
-    said = receipt.fields
-    request = said["proofs"].get("request")
-    if request is not None:
-        replay.use(request, seq)
-        rebuilt = None
-        with suppress(ValidationError, KeyError, TypeError):
-            rebuilt = rebuild_request(receipt).id
-        if rebuilt != request:
-            replay.find("its request is not the digest of what was granted", seq)
-    # What is handed in for an open request counts where that one is activated.
-    handed_in = receipt.type == "approval"
-    if handed_in:
-        request = said["what"]["detail"]["request"]
-    for body in (*said["authority"]["approvals"], *said["authority"]["attestations"]):
-        try:
-            signed = Signed.model_validate(body)
-        except ValidationError:
-            replay.find("holds a statement that is none", seq)
-            continue
-        _verify(replay, receipt, signed, request)
-        # One order may take several rungs down, which are receipts in a row.
-        id_, is_order = signed.statement.id, isinstance(signed.statement, Order)
-        if replay.falling != (id_, seq) if is_order else not handed_in:
-            replay.use(id_, seq)
-        replay.falling = (id_, seq + 1)
-
-
-def _verify(replay: Replay, receipt: Receipt, signed: Signed, request: str | None) -> None:
-    seq, statement = receipt.seq, signed.statement
-    key = replay.people.keys.get(signed.by)
-    if key is None or not signed.verifies(key):
-        replay.find(f"the signature by {signed.by!r} does not verify", seq)
-    if replay.locks.on_person(replay.people, signed.by):
-        replay.find(f"the {statement.kind} is by {signed.by!r}, whose person was locked", seq)
-    if (statement.origin, statement.constitution) != (replay.origin, replay.constitution):
-        replay.find(f"the statement by {signed.by!r} is for another ledger or law", seq)
-    if (fault := _fault(replay, receipt, statement, request)) is not None:
-        replay.find(f"the {statement.kind} by {signed.by!r} {fault}", seq)
-
-
-def _fault(
-    replay: Replay,
-    receipt: Receipt,
-    statement: Approval | Attestation | Order,
-    request: str | None,
-) -> str | None:
-    """Why a statement does not bear on the receipt that holds it."""
-    said = receipt.fields
-    match statement:
-        case Approval():
-            if request is None or statement.request != request:
-                return "is for another request"
-            return "was too old" if parse_at(statement.expires_at) <= receipt.at else None
-        case Attestation():
-            about = statement.principal == said["who"]["principal"]
-            facts = said["authority"]["facts"]
-            agrees = all(facts.get(n) == v for n, v in _spelled(replay, statement.facts).items())
-            return None if about and agrees else "is about something else"
-        case Order():
-            by_request = statement.verb in {"open_request", "activate"}
-            reason = statement.reason if by_request else said["why"]  # there it is the request's
-            if (statement.by, statement.reason) != (said["who"]["actor"], reason):
-                return "is by another, or for another reason"
-            if statement.verb not in _ORDERED.get(receipt.type, ("act",)):
-                return "orders something else"
-            if by_request or receipt.type == "request":
-                about = request or said["what"]["detail"]["request"]
-                return None if statement.arguments.get("request") == about else "is for another"
-            if receipt.type == "profile_deescalation":
-                return _ends_another(replay, receipt, statement)
-            return None
-
-
-def _ends_another(replay: Replay, receipt: Receipt, order: Order) -> str | None:
-    """Whether a lease was ended that the order does not name, nor stands on the one it names."""
-    said = receipt.fields
-    named = replay.leases.get(order.arguments["lease"])
-    falls = replay.falling == (order.id, receipt.seq)
-    fits = falls or (named is not None and named.principal == said["who"]["principal"])
-    ends = said["what"]["ending"] in {order.arguments["ending"], PARENT_ENDED}
-    return None if fits and ends else "ends another"
-
-
-def _spelled(replay: Replay, facts: dict[str, str]) -> dict[str, str]:
-    if replay.law is None:
-        return facts
-    values, _ = read_facts(replay.law.document.facts, facts)
-    return {**facts, **{name: spell(value) for name, value in values.items()}}
-
-
-# Which verbs an order may have in a receipt of each type; acts have types of their own.
-_ORDERED: Mapping[str, tuple[str, ...]] = {
-    "profile_escalation": ("escalate", "open_request", "activate"),
-    "lease_renewed": ("renew", "escalate", "activate"),
-    "request": ("open_request", "call", "deny_request", "withdraw"),
-    "profile_deescalation": ("release",),
-    "recovery": ("recover",),
-    "constitution_amended": ("amend",),
-    "treasury_budget": ("create_budget",),
-    "treasury_debit": ("debit",),
-    "drill_mode": ("drill_mode",),
-    "tool_call": ("call",),
-    "lock": ("lock", "unlock"),
-}
 # Receipts that name a lease because they change it; any other that names one was done under it.
 _ABOUT_LEASES = frozenset(
     ("profile_escalation", "lease_renewed", "profile_deescalation", "lease_clamped")

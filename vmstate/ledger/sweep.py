@@ -11,9 +11,10 @@ from itertools import chain
 
 from vmstate.clock import Moment
 from vmstate.decisions.amending import Effect, effect_entry, effects
-from vmstate.decisions.asking import amended_request, lapse, locked_request, reopened
+from vmstate.decisions.asking import reopened
 from vmstate.decisions.command import Activate
 from vmstate.decisions.decision import Entry
+from vmstate.decisions.lapsing import amended_request, lapse, locked_request
 from vmstate.decisions.law import Law
 from vmstate.decisions.locking import ends_by
 from vmstate.decisions.pending import Asked, Lapse, lapse_of
