@@ -514,3 +514,12 @@ def test_the_shipped_svg_carries_the_digest_of_the_shipped_constitution():
     shipped = (ROOT / "diagrams" / "escalation.svg").read_bytes()
     assert LAW.digest in svg_texts(shipped)
     assert html.unescape(shipped.decode()).count("approved by") == 3
+
+
+def test_a_symbol_is_drawn_by_a_face_for_emoji_where_the_usual_ones_have_none():
+    for svg in ((ROOT / "diagrams" / "escalation.svg").read_bytes(), render(LAW, "svg")):
+        drawn = re.search(
+            'font-family="([^"]*)"[^>]*>\N{FIRE} PHOENIX<', html.unescape(svg.decode())
+        )
+        assert drawn[1].startswith("Verdana,")
+        assert ",Noto Color Emoji," in drawn[1]

@@ -251,6 +251,8 @@ def test_a_blocked_drill_is_in_the_pack_with_nothing_to_show(law, tmp_path):
     assert core["pass_fail"] == {"drill_0": "fail", "drill_1": "blocked"}
     assert {c["passed"] for c in core["conditions"] if c["drill"] == "drill_1"} == {False}
     assert _drill(core, "drill_1")["baseline"]["normal"] is False
+    page = (tmp_path / "pack" / "pack.html").read_text(encoding="utf-8")
+    assert "0 of 10" in page
 
 
 @pytest.mark.parametrize(
@@ -291,6 +293,17 @@ def test_all_conditions_of_the_runbook_are_met_by_its_drills_each_with_receipts(
     assert [one.id for one in found] == CONDITIONS
     assert [one.id for one in found if not one.passed] == []
     assert all(one.receipts for one in found)
+
+
+def test_a_condition_that_a_step_showed_and_no_receipt_names_the_step(runs, law, core, pack):
+    found = {one.id: one for one in judge(runs, law)}
+    assert (found["G6"].receipts, found["G6"].steps) == ((1,), (1,))
+    assert found["A10"].steps == (1,)
+    assert {one.id for one in found.values() if one.steps} == {"G6", "A10"}
+    assert next(c for c in core["conditions"] if c["id"] == "G6")["steps"] == [1]
+    page = pack.page.read_text(encoding="utf-8")
+    assert '<a href="#drill_0:step-1">step 1</a>' in page
+    assert '<tr id="drill_0:step-1">' in page
 
 
 def _without(type_, **what):

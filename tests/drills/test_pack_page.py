@@ -170,6 +170,41 @@ def test_it_can_be_read_on_a_phone_without_scrolling_sideways(seen, pack):
     assert seen.page.evaluate(size) >= 13
 
 
+@pytest.mark.parametrize("width", [1280, 1201, 1100, 901])
+def test_no_heading_of_a_column_is_wider_than_its_column(seen, pack, width):
+    seen.page.set_viewport_size({"width": width, "height": 900})
+    seen.open(pack.page)
+    wide = """() => [...document.querySelectorAll("th")]
+        .filter((one) => getComputedStyle(one.closest("thead")).position !== "absolute")
+        .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"""
+    assert seen.page.evaluate(wide) == []
+    assert seen.page.evaluate("getComputedStyle(document.querySelector('th')).overflowWrap") == (
+        "normal"
+    )
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_on_a_phone_it_is_short_until_more_is_asked_for(seen, pack):
+    seen.page.set_viewport_size({"width": 375, "height": 812})
+    seen.open(pack.page)
+    assert seen.page.evaluate("document.documentElement.scrollHeight") < 20_000
+    assert seen.page.locator("#conditions + p + table tr").nth(1).bounding_box()["height"] < 80
+    row = seen.page.locator("[id='drill_1-5']")
+    assert not row.is_visible()
+    seen.page.locator("a[href='#drill_1-5']").first.click()
+    row.wait_for(state="visible")
+    diagram = seen.page.locator("img.diagram").bounding_box()
+    assert diagram["width"] >= 700
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == 375
+
+
+def test_on_a_phone_the_row_at_which_it_breaks_is_in_sight(tampered, seen, source):
+    seen.page.set_viewport_size({"width": 375, "height": 812})
+    start, _ = list(_lines(source, "drill_1"))[3]
+    tampered(_flipped(source, start + 50))
+    assert seen.page.locator("tr.broken").is_visible()
+
+
 def test_it_prints_with_everything_opened(seen, pack):
     seen.open(pack.page)
     assert seen.page.pdf().startswith(b"%PDF")
@@ -340,6 +375,67 @@ def test_an_element_or_attribute_that_was_edited_is_found(tampered, source, befo
     said = tampered(source.replace(before, after, 1))
     assert said == (
         "BROKEN at page: its elements or their attributes are not those that were recorded"
+    )
+
+
+def _replaced(source):
+    """The whole account out of sight, and another one where it stood."""
+    told = '<main class="account"><h2>Verdicts</h2><p>9 of 9 drills pass</p></main>'
+    hidden = source.replace('<main id="account">', f'{told}<div hidden><main id="account">', 1)
+    return hidden.replace("</main>\n<footer", "</main></div>\n<footer", 1)
+
+
+PICTURE = '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=" alt="">'
+FOREIGN = {
+    "another account": _replaced,
+    "hidden above": lambda s: s.replace("<body>", "<body hidden>", 1),
+    "hidden by style": lambda s: s.replace("<html ", '<html style="display: none" ', 1),
+    "inert": lambda s: s.replace("<body>", "<body inert>", 1),
+    "wrapped": lambda s: s.replace("<header>", "<div><header>", 1).replace(
+        "</header>", "</header></div>", 1
+    ),
+    "words": lambda s: s.replace("<body>", "<body>9 of 9 drills pass", 1),
+    "an element with words": lambda s: s.replace("</body>", "<p>and one more</p></body>", 1),
+    "a picture": lambda s: s.replace("<header>", f"<div>{PICTURE}</div><header>", 1),
+    "words for who has no script": lambda s: s.replace(
+        "<header>", "<noscript>9 of 9 drills pass</noscript><header>", 1
+    ),
+    "another order": lambda s: re.sub("(?s)(<main .*</main>)\n(<footer .*</footer>)", r"\2\n\1", s),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", FOREIGN)
+def test_what_is_not_of_the_pack_or_hides_it_is_found(tampered, source, change):
+    changed = FOREIGN[change](source)
+    assert changed != source
+    said = tampered(changed)
+    assert said == "BROKEN at page: something that is not of this pack stands on this page"
+
+
+def test_what_is_silent_may_stand_on_the_page_as_extensions_put_it_there(tampered, source):
+    silent = '<div class="extension"><span></span></div><style>p { color: red }</style>'
+    changed = source.replace("</body>", f"{silent}</body>").replace("<body>", '<body class="x">')
+    assert tampered(changed).startswith("Intact: ")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("What was recomputed</summary>", "What was recomputee</summary>"),
+        ("<title>DRILL-", "<title>DRIML-"),
+        ("If this stays,", "If this stays on,"),
+        ('<details id="recomputed">', '<details id="recomputed" hidden>'),
+        ('<p class="bad">Nothing was recomputed', '<p class="bad">All was recomputed'),
+        ("<header>", '<header class="sub">'),
+        ("; base-uri 'none'", "; base-uri *"),
+        ("<title>", '<meta http-equiv="refresh" content="99"><title>'),
+    ],
+)
+def test_a_change_to_the_frame_around_the_account_is_found(tampered, source, before, after):
+    assert before in source
+    said = tampered(source.replace(before, after, 1))
+    assert said == (
+        "BROKEN at page: its title, its seal or what stands beside them is not what was packed"
     )
 
 

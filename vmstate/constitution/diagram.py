@@ -39,8 +39,9 @@ ROWS = 6  # of one guard; a list that needs more ends in "…" and is read in th
 
 # Verdana is the widest of the usual faces: what is laid out with its widths fits in any other.
 _FACE, _MONO = "Verdana", "Courier"
+_EMOJI = "Noto Color Emoji,Apple Color Emoji,Segoe UI Emoji"  # last: these have digits of their own
 _FACES = {
-    _FACE: "Verdana,DejaVu Sans,Geneva,sans-serif",
+    _FACE: f"Verdana,DejaVu Sans,Geneva,sans-serif,{_EMOJI}",
     _MONO: "Courier New,Courier,DejaVu Sans Mono,monospace",
 }
 _INK, _GREY, _RED, _BLUE = "#1f2933", "#52606d", "#9b1c1c", "#1d4e89"

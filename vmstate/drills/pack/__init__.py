@@ -162,7 +162,7 @@ def _core(runs: Sequence[DrillRun], constitution: Constitution) -> dict[str, Any
         ],
         "conditions": [
             {"id": one.id, "drill": one.drill, "must": one.must, "passed": one.passed,
-             "receipts": list(one.receipts)}
+             "receipts": list(one.receipts), "steps": list(one.steps)}
             for one in judge(runs, constitution)
         ],
         "drills": drills,
@@ -194,6 +194,7 @@ def _drill(run: DrillRun, constitution: Constitution, quotes: Quotes) -> dict[st
         "origin": None if after is None else after.origin,
         "checkpoint": None if after is None else _unsigned(after.note),
         "scrolls": {name: {"size": size, "root": root} for name, (size, root) in scrolls.items()},
+        "size": run.drill.size,
         "steps": checks_of(run),
         "timeline": timeline(run.receipts),
         "denials": denials(run.receipts, quotes),

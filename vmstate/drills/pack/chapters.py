@@ -80,7 +80,7 @@ def verdicts(core: Body) -> Iterator[Markup]:
             tag("a", one["id"], href=f"#of:{one['id']}"),
             tag("span", one["verdict"], class_=f"verdict {one['verdict']}"),
             lines((one["title"], one["reason"] or "")),
-            f"{passed} of {len(one['steps'])}",
+            f"{passed} of {one['size']}",
             str(len(one["leaves"])),
             one["virtual"],
             mark(one["baseline"]["normal"]),
@@ -89,7 +89,19 @@ def verdicts(core: Body) -> Iterator[Markup]:
     yield table("verdicts", _VERDICTS, rows)
 
 
-_CONDITIONS = ("id", "what must hold", "met", "drill, receipts that show it")
+def _shown(one: Body) -> Iterator[str]:
+    """What shows that a condition is met: receipts by number, and steps by theirs."""
+    yield links(one["drill"], one["receipts"]) or "nothing"
+    for number in one["steps"]:
+        yield ", "
+        yield tag("a", f"step {number}", href=f"#{_step_id(one['drill'], number)}")
+
+
+def _step_id(drill: str, number: int) -> str:
+    return f"{drill}:step-{number}"
+
+
+_CONDITIONS = ("id", "what must hold", "met", "drill, and what shows it")
 
 
 def conditions(core: Body) -> Iterator[Markup]:
@@ -100,7 +112,7 @@ def conditions(core: Body) -> Iterator[Markup]:
     yield tag("p", f"{met} of {len(core['conditions'])} met, each judged by what the receipts say.")
     rows = []
     for one in core["conditions"]:
-        shown = joined((f"{one['drill']}: ", links(one["drill"], one["receipts"]) or "nothing"))
+        shown = joined((f"{one['drill']}: ", *_shown(one)))
         rows.append(row(_CONDITIONS, (one["id"], one["must"], mark(one["passed"]), shown)))
     yield table("conditions", _CONDITIONS, rows)
 
@@ -124,25 +136,27 @@ def drill_chapter(one: Body, picture: Markup) -> Iterator[Markup]:
         yield tag("div", picture, class_="scroller", tabindex="0", role="region",
                   aria_label=f"timeline of {one['id']}")  # fmt: skip
         yield tag("p", LEGEND, class_="sub")
-    yield tag("h3", "Steps")
-    yield table(
-        "steps",
-        _STEPS,
-        (_step(one["id"], number, step) for number, step in enumerate(one["steps"], 1)),
-    )
+    steps = (_step(one["id"], number, step) for number, step in enumerate(one["steps"], 1))
+    passed = sum(step["passed"] for step in one["steps"])
+    yield _fold(f"Steps: {passed} of {one['size']} pass", table("steps", _STEPS, steps))
     if one["timeline"]:
-        yield tag("h3", "Timeline")
-        yield table("timeline", _TIMELINE, _timeline(one))
+        told = f"Timeline: {len(one['timeline'])} receipts"
+        yield _fold(told, table("timeline", _TIMELINE, _timeline(one)))
     if one["denials"]:
-        yield tag("h3", "Denials, and the rule that each enforced")
-        yield table("denials", _DENIALS, (_denial(one["id"], denial) for denial in one["denials"]))
+        told = f"Denials, and the rule that each enforced: {len(one['denials'])}"
+        rows = (_denial(one["id"], denial) for denial in one["denials"])
+        yield _fold(told, table("denials", _DENIALS, rows))
     yield tag("h3", "Back to normal: ", mark(one["baseline"]["normal"]))
     yield table(
         "claims", _CHECKS, (_claim(one["id"], check) for check in one["baseline"]["checks"])
     )
     if one["checkpoint"]:
-        yield tag("h3", "Scroll roots and signed checkpoint")
-        yield from _roots(one)
+        yield _fold("Scroll roots and signed checkpoint", *_roots(one))
+
+
+def _fold(told: str, *inner: Markup) -> Markup:
+    """A long part of a chapter: open; on a narrow screen the page's script closes it."""
+    return tag("details", tag("summary", tag("h3", told)), *inner, class_="fold", open="")
 
 
 def _step(drill: str, number: int, step: Body) -> Markup:
@@ -161,7 +175,7 @@ def _step(drill: str, number: int, step: Body) -> Markup:
         looked_at,
         links(drill, step["receipts"]),
     )
-    return row(_STEPS, cells)
+    return row(_STEPS, cells, id=_step_id(drill, number))
 
 
 def _look(check: Body) -> Markup:

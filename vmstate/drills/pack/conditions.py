@@ -17,7 +17,7 @@ from vmstate.canonical import parse_at
 from vmstate.constitution.law import Constitution
 from vmstate.drills.pack.account import TIMED_OUT
 from vmstate.drills.pack.seen import Seen
-from vmstate.drills.runner import DrillRun
+from vmstate.drills.runner import DrillRun, StepRun
 from vmstate.ledger.receipt import Receipt
 
 OPERATOR, GUARDIAN, PHOENIX = "operator", "guardian", "phoenix"
@@ -28,16 +28,18 @@ PRETENCES = frozenset(("dry_run", "simulated"))
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One line of the acceptance table, and whether these receipts meet it."""
+    """One line of the acceptance table, and whether these receipts, and steps, meet it."""
 
     id: str
     drill: str
     must: str
     passed: bool
     receipts: tuple[int, ...]
+    steps: tuple[int, ...]
 
 
-_Evidence = tuple[bool, Iterable[Receipt]]
+# Whether it is met, and what shows it: receipts, and steps that looked and left none.
+_Evidence = tuple[bool, Iterable[Receipt | StepRun]]
 
 
 def _nothing() -> _Evidence:
@@ -86,8 +88,9 @@ def _offence_is_simulated(seen: Seen) -> _Evidence:
 
 
 def _health_is_operational(seen: Seen) -> _Evidence:
-    looked = [o for o in seen.run.steps if o.result.get("health.status") == "operational"]
-    return bool(looked) and bool(seen.mode()) and seen.within(2), seen.receipts[1:2]
+    asked = [o for o in seen.run.steps if "health.status" in o.step.expect.result]
+    looked = [o for o in asked if o.result.get("health.status") == "operational"]
+    return bool(looked) and bool(seen.mode()) and seen.within(2), (*seen.receipts[1:2], *looked)
 
 
 # ---- drill 1: a threat that is none --------------------------------------------------------------
@@ -178,7 +181,7 @@ def _each_fall_has_a_receipt(seen: Seen) -> _Evidence:
 def _the_chain_of_six(seen: Seen) -> _Evidence:
     """A read without a receipt; then operator, decision, Tem, and both rungs down, in order."""
     read = [o for o in seen.run.steps if o.step.do in {"may", "context"} and not o.receipts]
-    may = any(one.passed and one.result.get("success") is True for one in read)
+    may = [one for one in read if one.passed and one.result.get("success") is True]
     links = (
         seen.of("profile_escalation", to=OPERATOR),
         seen.of("cognitive_decision", **{"from": GUARDIAN}),
@@ -192,7 +195,7 @@ def _the_chain_of_six(seen: Seen) -> _Evidence:
     seqs = [one.seq for one in chain]
     marker = f"{MARK}FP-THREAT/{seen.run.drill.start:%Y-%m-%d}"
     marked = all(one.fields["drill"] == marker for one in seen.receipts)
-    return seqs == sorted(seqs) and marked and seen.within(5), chain
+    return seqs == sorted(seqs) and marked and seen.within(5), (*may, *chain)
 
 
 # ---- drill 2: budget pressure --------------------------------------------------------------------
@@ -347,7 +350,9 @@ def judge(runs: Iterable[DrillRun], constitution: Constitution) -> tuple[Conditi
     found = []
     for id_, drill, must, check in _TABLE:
         if drill in seen:
-            met, receipts = check(seen[drill])
-            seqs = tuple(sorted({one.seq for one in receipts}))
-            found.append(Condition(id_, drill, must, met and bool(seqs), seqs))
+            met, shown = check(seen[drill])
+            seqs = tuple(sorted({one.seq for one in shown if isinstance(one, Receipt)}))
+            numbers = enumerate(seen[drill].run.steps, 1)
+            steps = tuple(n for n, step in numbers if any(step is one for one in shown))
+            found.append(Condition(id_, drill, must, met and bool(seqs), seqs, steps))
     return tuple(found)

@@ -2,7 +2,7 @@
 "use strict";
 // Recomputes from the receipts' exact bytes what this page claims, the way RFC 6962 and C2SP
 // describe it: receipts, roots and signatures, the data, and the page's words, elements, attributes,
-// drawing and style. It convinces against accidents and edits by hand; who can rewrite the whole file
+// frame, drawing and style. It convinces against accidents and edits by hand; who can rewrite the whole file
 // can rewrite this as well, so a checkpoint kept elsewhere decides.
 (async () => {
   const $ = (id) => document.getElementById(id);
@@ -30,8 +30,35 @@
   const spoken = recorded.map((part) => part.textContent).join(" ");
   const words = spoken.replace(/[ \t\n\r\f]+/g, " ").replace(/^ | $/g, "");
 
+  // The frame around them, before this script writes into it.
+  const header = document.querySelector("header")?.cloneNode(true);
+  header?.querySelector("#heading")?.replaceChildren();
+  const frame = [...document.querySelectorAll("meta[http-equiv]"), document.querySelector("title")]
+    .concat(header).filter(Boolean).map((one) => one.cloneNode(true));
+
+  // Whatever else says or shows something, or could hide the parts: nothing of it may be there.
+  // What is silent may: browsers' extensions put elements and attributes of their own into pages.
+  const shows = "img, picture, svg, canvas, video, audio, iframe, frame, object, embed, input, textarea, select, button, hr";
+  const unseen = new Set(["script", "style", "link", "template", "meta"]);
+  const isSilent = (one) => {
+    if (one.nodeType === Node.TEXT_NODE) return one.data.trim() === "";
+    if (one.nodeType !== Node.ELEMENT_NODE || unseen.has(one.localName)) return true;
+    return one.textContent.trim() === "" && !one.matches(shows) && !one.querySelector(shows);
+  };
+  const places = [document.querySelector("header"), $("account"), $("footing")];
+  const isDisturbed = () => {
+    const [html, body] = [document.documentElement, document.body];
+    const beside = (one) => one !== document.head && one !== body && !places.includes(one);
+    return [html, body].some((one) =>
+      ["hidden", "style", "inert", "popover"].some((name) => one.hasAttribute(name)))
+      || [...html.childNodes, ...body.childNodes].some((one) => beside(one) && !isSilent(one))
+      || places.some((one) => one?.parentNode !== body)
+      || Array.from(body.children).filter((one) => places.includes(one))
+        .some((one, index) => one !== places[index]);
+  };
+
   // Elements with every attribute, texts, and ends, in order: what the markup was read as.
-  const empty = new Set(["br", "hr", "img", "wbr"]);
+  const empty = new Set(["br", "hr", "img", "meta", "wbr"]);
   const partsOf = (nodes, parts) => {
     for (const one of nodes) {
       const before = parts[parts.length - 1];
@@ -43,7 +70,10 @@
         const said = Array.from(one.attributes, (a) => [a.name.toLowerCase(), a.value]);
         said.sort(([a], [b]) => (a < b ? -1 : 1));
         parts.push(["begin", name, ...said.flat()]);
-        partsOf(one.childNodes, parts);
+        // Where scripts run, what stands in a <noscript> is one text.
+        const inner = name === "noscript"
+          ? new DOMParser().parseFromString(one.textContent, "text/html").body : one;
+        partsOf(inner.childNodes, parts);
         if (!empty.has(name)) parts.push(["end", name]);
       }
     }
@@ -183,6 +213,15 @@
     if (core.page.markup !== await digestOf(markup)) {
       throw new Broken("page", null, "its elements or their attributes are not those that were recorded");
     }
+    if (document.readyState === "loading") {  // what comes after this script counts as well
+      await new Promise((go) => { document.addEventListener("DOMContentLoaded", go); });
+    }
+    if (isDisturbed()) {
+      throw new Broken("page", null, "something that is not of this pack stands on this page");
+    }
+    if (core.page.frame !== await digestOf(canonical(partsOf(frame, [])))) {
+      throw new Broken("page", null, "its title, its seal or what stands beside them is not what was packed");
+    }
     const data = /^data:image\/svg\+xml;base64,([A-Za-z0-9+/=]+)$/.exec(drawings[0] ?? "");
     const drawn = data ? `sha256:${hex(await sha256(base64(data[1])))}` : null;
     if (drawn !== beside.diagram) {
@@ -266,6 +305,21 @@
     for (const one of document.querySelectorAll("details")) one.open = true;
   });
 
+  // On a narrow screen the long chapters begin closed; what a link leads to is opened.
+  if (matchMedia("(max-width: 900px)").matches) {
+    for (const one of document.querySelectorAll("details.fold")) one.open = false;
+  }
+  const reveal = (one) => {
+    for (let up = one; up; up = up.parentElement) if (up.localName === "details") up.open = true;
+  };
+  const follow = () => {
+    const one = $(decodeURIComponent(location.hash.slice(1)));
+    reveal(one);
+    one?.scrollIntoView();
+  };
+  addEventListener("hashchange", follow);
+  if (location.hash) follow();
+
   if (!globalThis.crypto?.subtle) {
     tell("Not recomputed: this browser gives this page no SHA-256. Save the file and open it from disk.", "unknown");
     return;
@@ -275,7 +329,9 @@
   } catch (error) {
     tell(`BROKEN at ${error instanceof Broken ? error.message : `the page itself: ${error.message}`}`, "bad");
     if (error instanceof Broken && error.seq !== null) {
-      $(`${error.log}-${error.seq}`)?.classList.add("broken");
+      const row = $(`${error.log}-${error.seq}`);
+      row?.classList.add("broken");
+      reveal(row);
     }
   }
 })();

@@ -2,11 +2,14 @@
 
 The page holds the data twice: as words for people, and as it was recorded, in blocks that its
 script recomputes. The digests of the words and of the markup they stand in, attributes included,
-are part of what is recorded, so that page and data can't drift apart unseen. What another run or
-another machine has otherwise is blank in both digests: what log keys sign, and the drawing. The
-script compares those with the data, which the record does not cover. It looks at the page's three
-parts and its style sheet, and at nothing beside them, because browsers put things of their own
-there; and it can't tell whether it was itself replaced.
+are part of what is recorded, so that page and data can't drift apart unseen; so is that of the
+frame around them: title, policy, seal, and what is told without a script. What another run or
+another machine has otherwise is blank in these digests: what log keys sign, and the drawing. The
+script compares those, and the style sheet, with the data, which the record does not cover.
+
+The three parts must stand where they were put, with nothing around them that could hide them, and
+nothing else on the page may say or show anything. What is silent is let be, because browsers and
+their extensions put things of their own there. The script can't tell whether it was replaced.
 
 Every text is escaped by `tag`; the policy admits the page's one script and one style by their
 digests, images from the page itself, and nothing else.
@@ -15,6 +18,7 @@ digests, images from the page itself, and nothing else.
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -35,11 +39,12 @@ from vmstate.drills.pack.markup import Markup, joined, parts_of, tag, words_of
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The page's three parts, with what is other in every run left blank."""
+    """The page's three parts, with what is other in every run left blank, and their frame."""
 
     heading: Markup
     account: Markup
     footing: Markup
+    frame: Markup
 
     def digests(self) -> dict[str, str]:
         """What is recorded of the page: its words, and the markup with every attribute."""
@@ -49,6 +54,7 @@ class Drawn:
         return {
             "words": canonical.digest(said.encode()),
             "markup": canonical.digest(canonical.encode(markup)),
+            "frame": canonical.digest(canonical.encode([[*p] for p in parts_of(self.frame)])),
         }
 
 
@@ -58,7 +64,18 @@ def draw_page(core: Body, pictures: Mapping[str, Markup]) -> Drawn:
         tag("div", _heading(core), id="heading"),
         tag("main", _account(core, pictures), id="account"),
         tag("footer", _footing(), id="footing"),
+        _frame(core),
     )
+
+
+_FRAME = re.compile("<meta http-equiv[^>]*>|<title>.*?</title>|<header>.*</header>", re.DOTALL)
+
+
+def _frame(core: Body) -> Markup:
+    """What the page says and forbids beside its three parts."""
+    blank = {"account": "", "footing": "", "style": "", "script": "", "data": ""}
+    page = _fill(core, {**blank, "heading": tag("div", id="heading")})
+    return Markup("".join(_FRAME.findall(page)))
 
 
 def style_digest() -> str:
@@ -68,11 +85,6 @@ def style_digest() -> str:
 
 def fill_page(drawn: Drawn, core: Body, beside: Body, suite: Body, diagram: bytes) -> str:
     """The whole file."""
-    style, script = _packaged("pack.css"), _packaged("pack.js")
-    policy = (
-        f"default-src 'none'; script-src '{_source(script)}'; style-src '{_source(style)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
     account: str = drawn.account
     for log, said in beside["signed"].items():
         account = _with_signed(account, "pre", log, "checkpoint", said["checkpoint"])
@@ -80,16 +92,26 @@ def fill_page(drawn: Drawn, core: Body, beside: Body, suite: Body, diagram: byte
     footing: str = drawn.footing
     for name, part in _SUITE_PARTS:
         footing = _with_signed(footing, name, "suite", part, suite[part])
-    return Template(_packaged("pack.html")).substitute(
-        policy=policy,
-        title=tag("i", core["drill_id"]).removeprefix("<i>").removesuffix("</i>"),
-        style=style,
-        heading=drawn.heading,
-        account=account.replace(_picture(), _picture(diagram)),
-        footing=footing,
-        data="\n".join(_data(core, beside, suite)),
-        script=script,
+    parts = {
+        "heading": drawn.heading,
+        "account": account.replace(_picture(), _picture(diagram)),
+        "footing": footing,
+        "style": _packaged("pack.css"),
+        "script": _packaged("pack.js"),
+        "data": "\n".join(_data(core, beside, suite)),
+    }
+    return _fill(core, parts)
+
+
+def _fill(core: Body, parts: Mapping[str, str]) -> str:
+    """The template with these parts, and a policy that admits the packaged script and style."""
+    script, style = (_source(_packaged(name)) for name in ("pack.js", "pack.css"))
+    policy = (
+        f"default-src 'none'; script-src '{script}'; style-src '{style}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
+    title = tag("i", core["drill_id"]).removeprefix("<i>").removesuffix("</i>")
+    return Template(_packaged("pack.html")).substitute(parts, policy=policy, title=title)
 
 
 def _packaged(name: str) -> str:
@@ -142,7 +164,8 @@ def _law(core: Body) -> Iterator[Markup]:
     law = core["constitution"]
     yield tag("h2", f"Constitution: {law['name']} {law['version']}", id="law")
     yield tag("p", tag("code", law["digest"], class_="hash"))
-    yield _picture()
+    yield tag("div", _picture(), class_="scroller law", tabindex="0", role="region",
+              aria_label="diagram of the constitution")  # fmt: skip
     yield tag("details", tag("summary", "The file, as it was read"), tag("pre", law["toml"]))
 
 
