@@ -25,8 +25,9 @@ _PEER = struct.Struct("3i")
 def account_of(connection: socket.socket) -> str:
     """The account at the other end of a Unix socket, as the kernel says since it connected.
 
-    One without a name is told by its number, which no constitution can bind. So is the one that
-    stands for everybody whom this user namespace does not know.
+    Whoever it hands its connection to asks as it does. One without a name is told by its number,
+    which no constitution can bind; so is the one that stands for everybody whom this user
+    namespace does not know.
     """
     size = _PEER.size
     _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))

@@ -3,8 +3,10 @@
 import json
 import os
 import pwd
+import sys
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from vmstate.keys import new_token, save_token, token_digest
 from vmstate.serving import Server
 from vmstate.sockets import listening
 
+VMSTATE = Path(sys.executable).with_name("vmstate")
 HERE = pwd.getpwuid(os.getuid()).pw_name
 TOKEN = new_token()
 BOUND = f"""
@@ -212,3 +215,17 @@ def test_where_the_host_is_not_believed_the_file_may_be_read_and_audited_and_no_
         assert served.run(line).code in {0, 3}, line
     (served.path / "vmstate.db.key").unlink()
     assert served.run("vmstate audit").code == 0
+
+
+def test_a_hook_and_an_amendment_take_who_asks_from_the_socket(served):
+    call = '{"tool_name": "Bash", "tool_input": {}}'
+    done = served.run(f"echo '{call}' | {VMSTATE} hook pre-tool-use")
+    assert '"permissionDecision": "deny"' in done.out
+    assert newest(served)["who"]["actor"] == "alice"
+    text = (served.path / "constitution.toml").read_text(encoding="utf-8")
+    served.write("next.toml", text.replace('ttl      = "1h"', 'ttl      = "2h"'))
+    done = served.run("vmstate amend next.toml -o amendment")
+    assert (done.code, "alice" in (served.path / "amendment").read_text(encoding="utf-8")) == (
+        0,
+        True,
+    )

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmstate.errors import InputError, VmstateError
-from vmstate.interfaces.cli.settings import Command, Group, Settings, principal_option, required
+from vmstate.interfaces.cli.settings import (
+    Command,
+    Group,
+    Settings,
+    asker,
+    principal_option,
+    required,
+)
 
 if TYPE_CHECKING:
     from vmstate.interfaces.mcp.warden import Judgement
@@ -46,7 +53,7 @@ def pre_tool_use(settings: Settings, who: str | None, server: str, *, ask: bool)
     when asked is the program's business, and never an approval.
     """
     try:
-        judged = _judge(settings, required(who, "--as"), server)
+        judged = _judge(settings, who, server)
     except VmstateError as error:
         _print(DENY, f"vmstate can't decide: {error}")
         return
@@ -63,9 +70,11 @@ def pre_tool_use(settings: Settings, who: str | None, server: str, *, ask: bool)
     _print(ASK if ask else ALLOW, f"allowed by vmstate{receipt}")
 
 
-def _judge(settings: Settings, who: str, server: str) -> "Judgement":
+def _judge(settings: Settings, who: str | None, server: str) -> "Judgement":
     from vmstate.interfaces.mcp.warden import Warden
 
+    if not settings.socket:
+        required(who, "--as")
     call = _read_call()
     name = call.get("tool_name", call.get("tool"))
     arguments = call.get("tool_input", call.get("arguments", {}))
@@ -77,7 +86,7 @@ def _judge(settings: Settings, who: str, server: str) -> "Judgement":
     if authority.is_drill:
         raise InputError(f"{settings.ledger} is a drill's ledger, and tools do something real")
     warden = Warden(authority, server)
-    judged = warden.judge(who, "tool", name, arguments)
+    judged = warden.judge(asker(authority, who), "tool", name, arguments)
     warden.flush(everything=True)
     return judged
 

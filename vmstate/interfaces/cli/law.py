@@ -19,7 +19,7 @@ from vmstate.interfaces.cli.options import (
     write_file,
 )
 from vmstate.interfaces.cli.output import answer, count, emit, say, spell_time
-from vmstate.interfaces.cli.settings import Command, Group, Settings, principal_option, required
+from vmstate.interfaces.cli.settings import Command, Group, Settings, asker, principal_option
 
 if TYPE_CHECKING:
     from vmstate.decisions.amending import Amendment, Effect
@@ -125,8 +125,7 @@ def _prepare(
     lines = list(_differences(seen.old_toml.decode(), toml.decode(), file.name))
     prepared = None
     if output is not None:
-        asker = required(who, "--as")
-        prepared = door.prepare_amendment(asker, toml, reason=reason or "")
+        prepared = door.prepare_amendment(asker(door, who), toml, reason=reason or "")
         write_file(output, encode(prepared.body()) + b"\n")
     if settings.json:
         effects: list[Json] = [_effect_body(one) for one in seen.effects]
