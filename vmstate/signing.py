@@ -28,6 +28,7 @@ from vmstate.canonical import Json
 from vmstate.errors import InputError
 from vmstate.forms import checked, line, name
 from vmstate.keys import PublicKey, Signer, from_base64
+from vmstate.misfit import say_misfit
 
 STATEMENT_BYTES = 32_768  # a receipt (65,535 bytes at most) holds every statement that counted
 
@@ -216,9 +217,8 @@ def _read(validate: Callable[[Json], _Read], data: bytes, what: str) -> _Read:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "it"
-        said = first["msg"].removeprefix("Value error, ")
-        if first["type"].startswith("union_tag"):
-            said = "its kind is none that is signed"
+        unknown = first["type"].startswith("union_tag")
+        said = "its kind is none that is signed" if unknown else say_misfit(first)
         raise InputError(f"this is not {what}: {where}: {said}") from error
 
 

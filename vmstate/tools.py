@@ -1,7 +1,9 @@
 """The runbook's calls, as plain functions over one ledger.
 
 Each returns a plain dict: `success`, `error` (all that was missing, joined by `; `), and what its
-caller reads from it. A denial is a result here, not an exception.
+caller reads from it. A denial is a result here, not an exception. What has no form, such as an
+amount below one or a reason with a control character, is no question that could be denied: it
+raises `InputError`, and nothing is written.
 
 With `DRILL_MODE=1` they work on a drill's ledger of their own, `<ledger>.drill.db`, made on the
 spot for each process; what `current_profile` and `from_profile` claim is then made true first, by

@@ -35,9 +35,10 @@ from pydantic import (
 
 from vmstate import canonical, errors
 from vmstate.canonical import Json
-from vmstate.decisions.command import Command, CommandBase, DrillMode, reported
+from vmstate.decisions.command import Command, CommandBase, DrillMode
 from vmstate.door import Door
 from vmstate.errors import ConstitutionError, DrillError, InputError, LedgerUnavailable
+from vmstate.misfit import first_misfit
 
 VERSION = 1
 LINE_BYTES = 262_144  # four receipts' worth of evidence; an amended constitution fits as well
@@ -106,7 +107,7 @@ def read_command(value: object) -> CommandBase:
     try:
         command = kind.model_validate_json(orjson.dumps(fields))
     except ValidationError as error:
-        raise reported(error) from error
+        raise InputError(first_misfit(error)) from error
     for claim in command.claims:
         if claim.code not in CLAIMS:
             raise InputError(f"{claim.code!r} is for vmstate serve to find: leave the claim out")
@@ -157,7 +158,7 @@ class Question:
         try:
             asked = self.arguments.model_validate_json(orjson.dumps(given))
         except ValidationError as error:
-            raise reported(error) from error
+            raise InputError(first_misfit(error)) from error
         return {name: getattr(asked, name) for name in type(asked).model_fields}
 
 

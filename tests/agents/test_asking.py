@@ -117,8 +117,11 @@ def test_somebody_elses_receipt_is_answered_like_one_that_does_not_exist(desks):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "to: Field required"),
-        ({"to": "operator", "approved_by": "carol"}, "approved_by: Extra inputs are not permitted"),
+        ({}, "to: is missing: add it"),
+        (
+            {"to": "operator", "approved_by": "carol"},
+            "approved_by: is not known here: leave",
+        ),
         ({"to": "operator", "ttl": "soon"}, "'soon' is not a duration"),
         ({"to": "oprator"}, "'oprator' is not a profile"),
     ],

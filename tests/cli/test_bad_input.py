@@ -26,7 +26,7 @@ CLOSED, READABLE, FOLDER = 0o000, 0o444, 0o555
         (["--fact", f"x={'y' * 257}"], "the fact has 257 characters, at most 256 are allowed"),
         (["--fact", "x=\x07"], "the fact has the control character U+0007"),
         (["--fact", "x y=1"], "'x y' is not a name"),
-        ([f"--fact=x{i}=1" for i in range(17)], "at most 16"),
+        ([f"--fact=x{i}=1" for i in range(17)], "facts: has a length of 17, at most 16 is allowed"),
         (["--ttl", "15 minuts"], "'15 minuts' is not a duration, write '15m'"),
         (["--ttl", "400d"], "'400d' is more than 366 days"),
         (["--ttl", "9" * 5_000 + "m"], "is not a duration"),

@@ -121,16 +121,23 @@ def test_everything_that_is_missing_is_said_at_once(world):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"reason": "a" * 1_025}, "reason: the reason has 1,025 bytes, at most 1,024 are allowed"),
-        ({"reason": "a\u202eb"}, "reason: the reason has the control character U+202E"),
+        ({"reason": "a" * 1_025}, "the reason has 1,025 bytes, at most 1,024 are allowed"),
+        ({"reason": "a\u202eb"}, "the reason has the control character U+202E"),
         ({"to": "a b"}, "to: name 'a b' is not a name"),
         ({"trigger": "a\n"}, "trigger: name 'a\\n' is not a name"),
         ({"principal": "ad\u0430"}, "principal 'ad\u0430' is not a name"),
         ({"facts": {"threat.confidence": 0.92}}, "facts.threat.confidence: 0.92 is not exact"),
         ({"facts": {"threat.id": "x" * 257}}, "facts.threat.id: the fact has 257 characters"),
-        ({"facts": {f"f{n}": "1" for n in range(17)}}, "facts: "),
-        ({"ttl": timedelta()}, "ttl: "),
-        ({"colour": "red"}, "colour: "),
+        (
+            {"facts": {f"f{n}": "1" for n in range(17)}},
+            "facts: has a length of 17, at most 16 is allowed",
+        ),
+        ({"facts": 7}, "facts: 7 is not a table"),
+        ({"ttl": timedelta()}, "ttl: 0:00:00 is too small, needs more than 0 seconds"),
+        ({"to": 7}, "to: 7 is not text"),
+        ({"renew_parent": "yes"}, "renew_parent: 'yes' is neither true nor false"),
+        ({"proven": "guess"}, "proven: 'guess' is not one of 'host', 'peer', 'token' or 'none'"),
+        ({"colour": "red"}, "colour: is not known here: leave it out"),
     ],
 )
 def test_a_command_of_no_form_is_an_input_error_and_leaves_no_receipt(world, fields, message):

@@ -191,6 +191,14 @@ def test_a_second_name_that_is_not_admitted_does_not_spoil_the_first(make_world)
         world.vm.release(world.ada, receipt.lease)
 
 
+def test_the_requester_who_approves_is_told_so_by_name(world):
+    world.operator()
+    request = world.request()
+    receipt = world.ask(request, approvals=(world.approval(request, world.ada),))
+    told = f"the approval by {world.ada} does not count, needs one by somebody else than who asks"
+    assert receipt.unmet[1].message == told
+
+
 @pytest.mark.parametrize(
     "controllers",
     [
@@ -208,6 +216,10 @@ def test_whoever_stands_for_the_requester_does_not_approve(make_world, controlle
     before = world.kept()
     receipt = world.ask(request, approvals=(world.approval(request),))
     assert world.denied(receipt, "approval_missing", "approval_own")
+    assert receipt.unmet[1].message == (
+        f"the approval by {world.one} does not count, needs one by somebody who is not the same "
+        f"person as {world.ada}, who asks"
+    )
     assert world.kept() == before
     assert world.ask(request, approvals=(world.approval(request, world.two),)).granted
 

@@ -114,7 +114,12 @@ def test_each_command_takes_a_key(world):
 
 
 @pytest.mark.parametrize(
-    ("key", "told"), [("", "at least 1"), ("k" * 129, "129 bytes"), ("a\nb", "control character")]
+    ("key", "told"),
+    [
+        ("", "too short, needs 1 or more"),
+        ("k" * 129, "129 bytes"),
+        ("a\nb", "control character"),
+    ],
 )
 def test_a_key_without_form_is_refused(world, key, told):
     with pytest.raises(InputError, match=told):

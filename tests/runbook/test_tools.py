@@ -375,6 +375,16 @@ def test_an_act_that_the_constitution_does_not_name_is_denied(live):
     assert [codes(one) for one in shop.receipts(denied=True)] == [["act_unknown"]] * 2
 
 
+def test_what_has_no_form_is_no_denial_and_leaves_no_receipt(in_drill):
+    tools.treasury_create_budget("b", "a budget", 5, "USD_drill")
+    before = in_drill.receipts()
+    with pytest.raises(InputError, match=r"^amount: 0 is too small, needs 1 or more$"):
+        tools.treasury_debit("b", 0)
+    with pytest.raises(InputError, match=r"^the reason has the control character U\+0007"):
+        tools.treasury_debit("b", 1, "\a")
+    assert in_drill.receipts() == before
+
+
 @pytest.mark.usefixtures("in_drill")
 def test_the_context_knows_its_parts_and_takes_any_iterable_of_them():
     with pytest.raises(InputError, match="'weather' is no part of the context: there are health"):

@@ -78,13 +78,23 @@ def test_a_name_is_allocated_once(treasury):
     assert treasury.state() == before
 
 
-@pytest.mark.parametrize("amount", [0, -1, 1.0, "1", True, MOST_UNITS + 1])
-def test_only_whole_units_from_one_up_are_an_amount(amount, treasury):
+@pytest.mark.parametrize(
+    ("amount", "told"),
+    [
+        (0, "0 is too small, needs 1 or more"),
+        (-1, "-1 is too small, needs 1 or more"),
+        (1.0, "1.0 is not a whole number"),
+        ("1", "'1' is not a whole number"),
+        (True, "True is not a whole number"),
+        (MOST_UNITS + 1, f"{MOST_UNITS + 1} is too large, needs {MOST_UNITS} or less"),
+    ],
+)
+def test_only_whole_units_from_one_up_are_an_amount(amount, told, treasury):
     treasury.allocate(100)
     before = treasury.receipts()
-    with pytest.raises(InputError, match="amount: Input should be"):
+    with pytest.raises(InputError, match=f"^amount: {told}$"):
         treasury.debit(amount)
-    with pytest.raises(InputError, match="allocated: Input should be"):
+    with pytest.raises(InputError, match=f"^allocated: {told}$"):
         treasury.allocate(amount, "two")
     assert treasury.receipts() == before
 

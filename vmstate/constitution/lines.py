@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from vmstate.constitution.facts import did_you_mean
+from vmstate.misfit import say_misfit, spell_seen
 
 Place = tuple[str | int, ...]
 # Where, what, and the places that were read to find it.
@@ -27,7 +28,6 @@ _PATH = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
 _HEADER = re.compile(rf"\s*\[(\[)?\s*({_PATH})\s*\]")
 _ASSIGNMENT = re.compile(rf"\s*({_PATH})\s*=\s*(.*)")
 _SCALARS = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*')
-_SEEN_CHARACTERS = 60  # of a wrong value, in a message
 
 
 def line_index(text: str) -> dict[Place, int]:
@@ -84,10 +84,8 @@ def spell_place(place: Sequence[str | int]) -> str:
 
 def describe(error: ErrorDetails, known_keys: tuple[str, ...]) -> str:
     """Say what pydantic found as: what was seen, what was needed, what to write."""
-    seen = _seen(error["input"])
+    seen = spell_seen(error["input"])
     match error["type"]:
-        case "missing":
-            return "is missing: add it"
         case "extra_forbidden":
             key = str(error["loc"][-1])
             known = ", ".join(known_keys)
@@ -98,16 +96,10 @@ def describe(error: ErrorDetails, known_keys: tuple[str, ...]) -> str:
             return f"{seen} is not text: write it in quotes"
         case "tuple_type":
             return f"{seen} is not a list: write [{seen}]"
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return f"{seen} is not a table"
         case "too_short":
             return "is an empty list: name at least one, or leave the key out"
-        case "literal_error":
-            return f"{seen} is not one of {error['ctx']['expected']}"
-        case "value_error":
-            return str(error["msg"]).removeprefix("Value error, ")
         case _:
-            return f"{seen}: {error['msg']}"
+            return say_misfit(error)
 
 
 def not_toml(name: str, text: str, error: tomllib.TOMLDecodeError) -> str:
@@ -187,11 +179,6 @@ def _table_in(annotation: object) -> object:
     if typing.get_origin(annotation) is typing.Annotated:
         return _table_in(typing.get_args(annotation)[0])
     return annotation
-
-
-def _seen(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SEEN_CHARACTERS else f"{text[:_SEEN_CHARACTERS]}…"
 
 
 def _split(path: str) -> Place:

@@ -19,7 +19,7 @@ _SIGNED = {
     "early": "the {kind} by {given} is from the future",
     "used": "the {kind} by {given} has been used already",
     "other_subject": "the {kind} by {given} is for something else than {required}",
-    "own": "the {kind} by {given} does not count: they stand for the requester",
+    "own": "the {kind} by {given} does not count, needs one by {required}",
     "not_admitted": "the {kind} by {given} does not count: they are not in {required}",
     "repeated": "the {kind} by {given} counts once, they signed before",
     "locked": "the {kind} by {given} does not count while they are locked: {required}",

@@ -34,6 +34,7 @@ from vmstate.decisions.fields import (
 from vmstate.errors import InputError
 from vmstate.forms import line
 from vmstate.leases.lock import Scope
+from vmstate.misfit import first_misfit
 from vmstate.signing import Request, Signed
 
 TOOL_CALL = "tool_call"  # the trigger of a request for one call of a tool
@@ -324,12 +325,4 @@ def make_command(kind: type[_Any], fields: Mapping[str, Any]) -> _Any:
     try:
         return kind.model_validate(dict(fields))
     except ValidationError as error:
-        raise reported(error) from error
-
-
-def reported(error: ValidationError) -> InputError:
-    """The first thing that is wrong with something's form, as our own error."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    said = first["msg"].removeprefix("Value error, ")
-    return InputError(said if said.startswith(where) else f"{where}: {said}")
+        raise InputError(first_misfit(error)) from error

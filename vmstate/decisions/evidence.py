@@ -178,8 +178,14 @@ def _approval_fault(statement: Approval, request: Request | None, at: Setting) -
     if at.now.wall >= parse_at(statement.expires_at):
         return _about(by, "approval", "stale", statement.expires_at)
     if at.people.person(by) == at.people.person(at.principal):
-        return _about(by, "approval", "own", "somebody else")
+        return _about(by, "approval", "own", _somebody_else(by, at.principal))
     return None
+
+
+def _somebody_else(by: str, principal: str) -> str:
+    if by == principal:
+        return "somebody else than who asks"
+    return f"somebody who is not the same person as {principal}, who asks"
 
 
 def _attestation_fault(
@@ -189,7 +195,7 @@ def _attestation_fault(
     if statement.principal != at.principal:
         return _about(by, "attestation", "other_subject", at.principal)
     if at.people.person(by) == at.people.person(at.principal):
-        return _about(by, "attestation", "own", "somebody else")
+        return _about(by, "attestation", "own", _somebody_else(by, at.principal))
     known = [declared[name] for name in statement.facts if name in declared]
     groups = sorted({fact.attested_by for fact in known if fact.attested_by is not None})
     for group in groups:

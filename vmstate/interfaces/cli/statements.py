@@ -1,6 +1,7 @@
 """`request new`, `sign`: what people write down and put their names to."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,6 +151,7 @@ def _sign(file: Path, output: Path | None, settings: Settings, given: Mapping[st
     write_or_print(settings, encode(signed.body()), output, {"statement": statement.id})
     say(f"{by} {_VERBS[statement.kind]}:")
     _say_request(prepared)
+    _say_own(settings, by, prepared)
 
 
 def _state(file: Path, output: Path | None, settings: Settings, given: Mapping[str, Any]) -> None:
@@ -159,6 +161,7 @@ def _state(file: Path, output: Path | None, settings: Settings, given: Mapping[s
     statement = _statement(prepared, by, file, given)
     say(f"signed by {by}, this {_VERBS[statement.kind]}:")
     _say_request(prepared)
+    _say_own(settings, by, prepared)
     if output is None:
         click.echo(statement.bytes(), nl=False)
         return
@@ -229,6 +232,18 @@ _VERBS = {"approval": "approves", "attestation": "attests the facts of"}
 def _say_request(prepared: "Request") -> None:
     for line in request_lines(prepared):
         say(line)
+
+
+def _say_own(settings: Settings, by: str, prepared: "Request") -> None:
+    """Warn at once of what no ledger will count; without a constitution, by the names alone."""
+    principal = prepared.principal
+    own = by == principal
+    with suppress(ConstitutionError):
+        people = settings.law().people
+        own = people.person(by) == people.person(principal)
+    if own:
+        is_ = "asks" if by == principal else f"is the same person as {principal}, who asks"
+        say(f"warning: it will not count, needs one by somebody else: {by} {is_}")
 
 
 def request_lines(prepared: "Request") -> list[str]:

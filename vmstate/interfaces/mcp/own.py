@@ -30,6 +30,7 @@ from vmstate.errors import InputError, LedgerNotFound
 from vmstate.interfaces.mcp.refusal import POLL_AFTER, name_missing, next_rung
 from vmstate.interfaces.mcp.warden import Warden
 from vmstate.ledger.receipt import Receipt
+from vmstate.misfit import first_misfit
 from vmstate.signing import Request
 
 
@@ -326,9 +327,7 @@ class OwnTool:
         try:
             taken = self.takes.model_validate(dict(arguments or {}))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"{where}: {first['msg']}") from error
+            raise InputError(first_misfit(error)) from error
         return self.work(caller, taken)
 
 

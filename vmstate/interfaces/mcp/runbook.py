@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from vmstate import tools
 from vmstate.errors import InputError
 from vmstate.interfaces.mcp.refusal import name_missing
+from vmstate.misfit import first_misfit
 from vmstate.session import Session, acting_as
 
 CALLS = (
@@ -60,9 +61,7 @@ class RunbookTool:
         try:
             taken = self.takes.model_validate(dict(arguments or {}))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"{where}: {first['msg']}") from error
+            raise InputError(first_misfit(error)) from error
         given = {name: getattr(taken, name) for name in taken.model_fields_set}
         with acting_as(here):
             result = self._call(**given)
