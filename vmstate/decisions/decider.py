@@ -17,9 +17,10 @@ from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.acting import act, create_budget, debit, drill_mode, mode_entry
 from vmstate.decisions.amending import amend
-from vmstate.decisions.asking import activate, deny_request, hand_in, open_request, withdraw
+from vmstate.decisions.asking import open_request
 from vmstate.decisions.calling import call, tally
 from vmstate.decisions.climb import climb
+from vmstate.decisions.closing import activate, deny_request, withdraw
 from vmstate.decisions.command import (
     Act,
     Activate,
@@ -45,6 +46,7 @@ from vmstate.decisions.decision import Decision, Entry, State
 from vmstate.decisions.ending import release
 from vmstate.decisions.evidence import hear_caller, hear_order
 from vmstate.decisions.following import state_after
+from vmstate.decisions.handing_in import hand_in
 from vmstate.decisions.law import Law
 from vmstate.decisions.locking import lift_lock, lock_ends, set_lock
 from vmstate.decisions.pending import Asked

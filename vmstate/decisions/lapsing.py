@@ -3,23 +3,11 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from vmstate.canonical import Json
 from vmstate.clock import Moment
 from vmstate.decisions.decision import Entry, Grounds
 from vmstate.decisions.pending import AMENDED, Asked, Lapse, ended_detail
+from vmstate.decisions.requested import about
 from vmstate.leases.lease import CLOCK_REGRESSION, LOCKED
-
-
-def about(asked: Asked, type_: str, grounds: Grounds, detail: dict[str, Json]) -> Entry:
-    return Entry(
-        type_,
-        "recorded",
-        grounds,
-        principal=asked.principal,
-        trigger=asked.request.trigger,
-        to_profile=asked.request.to,
-        detail=detail,
-    )
 
 
 def lapse(one: Lapse, now: Moment, via: str | None) -> Entry:

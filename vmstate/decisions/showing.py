@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from vmstate.clock import Moment
 from vmstate.constitution.guards import seat
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.asking import as_climb, first_good
 from vmstate.decisions.calling import call_lacks
 from vmstate.decisions.climb import judge
 from vmstate.decisions.command import Activate
@@ -20,6 +19,7 @@ from vmstate.decisions.hearing import hear
 from vmstate.decisions.lasting import would_last
 from vmstate.decisions.law import Law
 from vmstate.decisions.pending import Asked, is_call, lapse_of, stages_of
+from vmstate.decisions.requested import as_climb, first_good
 from vmstate.signing import Request
 
 
