@@ -4,6 +4,7 @@ import pytest
 
 from vmstate.decisions.command import Escalate
 from vmstate.errors import InputError, UnknownPrincipal
+from vmstate.ledger.audit import audit_ledger
 
 PERSON = "did:vm:person:gil"
 PHOENIX = 'trigger = "crisis_declared"\nttl     = "10m"'
@@ -287,3 +288,16 @@ def test_two_names_of_one_person_share_one_hold(make_world):
     receipt = world.phoenix(world.bob)
     assert receipt.expires_at == world.now + 4 * MINUTE
     assert receipt.fields["what"]["clipped_by"] == "hold"
+
+
+@pytest.mark.parametrize("slewed_us", [-300, 0, 300])
+def test_a_lease_cut_by_what_it_stands_on_ends_no_later_by_either_hand(world, slewed_us):
+    world.operator(ttl=timedelta(minutes=10))
+    world.wait(minutes=1)
+    world.clock.step_wall(timedelta(microseconds=slewed_us))
+    grant = world.guardian()
+    assert grant.fields["what"]["clipped_by"] == "parent"
+    below, above = world.leases()
+    assert below.limit.wall - above.limit.wall == timedelta(microseconds=max(0, -slewed_us))
+    assert below.limit.boot_us - above.limit.boot_us == max(0, slewed_us)
+    assert audit_ledger(world.vm.ledger).is_good

@@ -1,6 +1,8 @@
 """How long a lease would last: what its rule gives, cut to the lease below and to the hold.
 
 Law 5: both hands of the clock are cut, and `clipped_by` says by what, before anybody approves.
+Both are cut by the same length, the shorter of what the lease below has left on either: a wall that
+was slewed since that one's grant lets the upper one end some microseconds earlier, never later.
 Limits are worked out from the leases on record, never counted.
 """
 
