@@ -78,8 +78,11 @@ def many(tmp_path_factory):
     (path / "constitution.toml").write_bytes(law.read_bytes())
     authority = Authority.create(load_constitution(path / "constitution.toml"), path / "vmstate.db")
     with closing(authority):
-        for _ in range(300):
-            authority.escalate("agent:" + "x" * 194, "guardian", trigger="nothing_known")
+        for number in range(
+            300
+        ):  # each somebody else: of one asker's refusals most are only counted
+            name = f"agent:{number:03}{'x' * 191}"
+            assert authority.escalate(name, "guardian", trigger="nothing_known").seq == number + 1
     return path
 
 
