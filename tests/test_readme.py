@@ -1,4 +1,4 @@
-"""The README is true: its tour runs as written, in a terminal, and its code runs as it stands."""
+"""The README is true: its tours run as written, in a terminal, and its code runs as it stands."""
 
 import os
 import pty
@@ -12,7 +12,12 @@ import pytest
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = BLOCK.findall(README.read_text(encoding="utf-8"))
+TEXT = README.read_text(encoding="utf-8")
+BLOCKS = BLOCK.findall(TEXT)
+STORY = "## An agent asks\n"  # told in a folder of its own; the rest goes on in one
+FILE = re.compile(r"# (\w+\.py)\n")  # how a block begins that is a file of the story
+REQUIRED = "VMSTATE_REQUIRE_MCP_SERVERS"  # set to 1, the absence of a third party's is a failure
+SERVERS = Path(os.environ.get("VMSTATE_MCP_SERVERS", "node_modules"))
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -73,12 +78,38 @@ def matches(expected, seen):
     return len(lines) in reached
 
 
+def split():
+    """The text of the story, and all the rest."""
+    before, _, after = TEXT.partition(STORY)
+    story, heading, rest = after.partition("\n## ")
+    return story, f"{before}{heading}{rest}"
+
+
+def tour(text, folder):
+    """Run every console block of `text` as it is written there."""
+    for kind, block in BLOCK.findall(text):
+        for command, expected in commands(block) if kind == "console" else ():
+            seen = run_in_terminal(command, folder)
+            assert matches(expected, seen), f"$ {command}\n{seen}\n--- expected\n{expected}"
+
+
 def test_the_tour_runs_as_written(folder):
-    for command, expected in (
-        c for kind, block in BLOCKS if kind == "console" for c in commands(block)
-    ):
-        seen = run_in_terminal(command, folder)
-        assert matches(expected, seen), f"$ {command}\n{seen}\n--- expected\n{expected}"
+    tour(split()[1], folder)
+
+
+def test_the_story_of_an_agent_that_asks_runs_as_written(folder):
+    """With the official client, in front of a server that others wrote."""
+    if not (SERVERS / "@modelcontextprotocol" / "server-filesystem").exists():
+        missing = f"there is no {SERVERS}/@modelcontextprotocol/server-filesystem: npm install it"
+        if os.environ.get(REQUIRED) == "1":
+            pytest.fail(f"{REQUIRED}=1, and {missing}")
+        pytest.skip(f"LEFT OUT, the story of an agent that asks: {missing}")
+    (folder / "node_modules").symlink_to(SERVERS.absolute())
+    story = split()[0]
+    for kind, block in BLOCK.findall(story):
+        if kind == "python":
+            (folder / FILE.match(block)[1]).write_text(block, encoding="utf-8")
+    tour(story, folder)
 
 
 def test_the_digest_of_a_line_is_the_id_of_its_receipt(folder):
@@ -90,8 +121,8 @@ def test_the_digest_of_a_line_is_the_id_of_its_receipt(folder):
 
 def test_the_code_runs_as_it_stands(folder):
     run_in_terminal("vmstate init", folder)
-    blocks = [block for kind, block in BLOCKS if kind == "python"]
-    assert len(blocks) == 3
+    blocks = [block for kind, block in BLOCKS if kind == "python" and not FILE.match(block)]
+    assert len(blocks) == 4
     for number, block in enumerate(blocks):
         file = folder / f"test_block_{number}.py"
         file.write_text(block, encoding="utf-8")
