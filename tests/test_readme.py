@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from vmstate.interfaces.cli.main import _VERBS
+
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TEXT = README.read_text(encoding="utf-8")
@@ -143,3 +145,9 @@ def test_the_two_commands_are_the_ones_that_ci_and_the_issue_know():
         "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/vmstate drill run",
         "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest",
     ]
+
+
+def test_the_changelog_names_every_verb():
+    changelog = README.with_name("CHANGELOG.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"The command line: `([a-z ]+)`", changelog)
+    assert set(listed.split()) == set(_VERBS)
