@@ -56,6 +56,15 @@ def test_the_face_has_at_most_25_names_and_each_of_them_is_there():
         vmstate.Escalator  # noqa: B018 -- asking is the point
 
 
+def test_freezing_time_loads_nothing_that_was_not_asked_for():
+    code = (
+        "from freezegun import freeze_time; import sys, vmstate; vmstate.Authority\n"
+        "with freeze_time('2026-01-01'): print('vmstate.client' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
 def test_importing_vmstate_loads_nothing_heavy():
     code = f"import sys, vmstate; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,6 +8,7 @@ receipt = vm.escalate("did:vm:agent:7", "operator", trigger="operator_request",
 vm.may("did:vm:agent:7", "operator")    # True until receipt.expires_at, and not at it
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -86,4 +87,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    # freezegun looks at every name that a module lists, while time is frozen; and pydantic can't
+    # read a `datetime` that is frozen. So beside it a name is listed once it was asked for.
+    beside = "freezegun" in sys.modules
+    return sorted(name for name in __all__ if not beside or name in globals())
