@@ -55,16 +55,18 @@ def _asked(method: Callable[Concatenate[Any, _P], _R]) -> Callable[Concatenate[A
 class Client(Door):
     """Asks at `path`. Safe to share between threads; a forked child makes connections of its own.
 
-    `token` is what is shown instead of this process's account.
+    `token` is what is shown instead of this process's account, `keeps` how many connections stay
+    open while nobody asks.
 
     Raises:
         LedgerUnavailable: nobody listens there.
         UnknownPrincipal: the token is nobody's.
     """
 
-    def __init__(self, path: Path | str, *, token: str | None = None) -> None:
+    def __init__(self, path: Path | str, *, token: str | None = None, keeps: int = KEPT) -> None:
         self.path = Path(path)
         self._token = token
+        self._keeps = keeps
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(AT_ONCE)
         self._idle: list[socket.socket] = []
@@ -175,6 +177,11 @@ class Client(Door):
     def close(self) -> None:
         with self._lock:
             self._closed = True
+        self.rest()
+
+    def rest(self) -> None:
+        """Close the connections that nobody asks on; the next question makes another."""
+        with self._lock:
             for connection in self._idle:
                 connection.close()
             self._idle.clear()
@@ -271,7 +278,7 @@ class Client(Door):
 
     def _keep(self, connection: socket.socket) -> None:
         with self._lock:
-            if not self._closed and len(self._idle) < KEPT:
+            if not self._closed and len(self._idle) < self._keeps:
                 self._idle.append(connection)
                 return
         connection.close()

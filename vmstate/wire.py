@@ -46,7 +46,9 @@ ANSWER_BYTES = 33_554_432  # where everybody stands, in a ledger with 100,000 li
 PAGE = 100  # receipts in one answer, at most 65,535 bytes each
 
 # What an interface may find wrong by itself. Nothing else: a claim stands in a receipt as a fact.
-CLAIMS = frozenset(("tool_malformed", "call_stopped", "claim_mismatch", "approval_unsigned"))
+CLAIMS = frozenset(
+    ("tool_malformed", "call_stopped", "token_unknown", "claim_mismatch", "approval_unsigned")
+)
 _OF_THE_DOOR = ("proven", "caller", "setup")
 # A drill's ledger is served by nobody: its time is the drill's.
 _KINDS: Mapping[str, type[CommandBase]] = {

@@ -6,11 +6,15 @@ import anyio
 import pytest
 from mcp import MCPError
 
-from vmstate.keys import PrivateKey
+from vmstate.interfaces.mcp.front import Tokens
+from vmstate.keys import PrivateKey, token_digest
 from vmstate.ledger.audit import audit_ledger
 
 pytestmark = pytest.mark.anyio
-ROOM = "a request of yours that is activated, withdrawn or over"
+TOKEN, ROOM = (
+    "swordfish-swordfish-swordfish",
+    "a request of yours that is activated, withdrawn or over",
+)
 ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
 
 
@@ -381,3 +385,14 @@ async def test_a_list_that_the_server_changes_is_told_to_its_agents(desks):
         await desks.gate.upstream_changed("tools")
         with anyio.fail_after(5):
             await anext(aiter(events))
+
+
+async def test_a_token_that_an_amendment_brings_lets_in_at_once_and_one_it_takes_no_more(desks):
+    tokens = Tokens(desks.warden)
+    fresh = "dogfish-dogfish-dogfish-dogfish"
+    assert (await tokens.verify_token(TOKEN)).subject == "agent:web"
+    assert await tokens.verify_token(fresh) is None
+    text = desks.vm.constitution.toml.decode()
+    desks.amend(text.replace(token_digest(TOKEN), token_digest(fresh)))
+    assert await tokens.verify_token(TOKEN) is None
+    assert (await tokens.verify_token(fresh)).subject == "agent:web"

@@ -1,5 +1,6 @@
 """Over HTTP the token says who calls; one gate may stand behind another."""
 
+import getpass
 import re
 import signal
 import subprocess
@@ -26,6 +27,7 @@ TOKEN, OTHER = "swordfish-swordfish-swordfish", "starfish-starfish-starfish"
 @pytest.fixture
 def folder(tmp_path, law_text):
     text = law_text() + '\n[tools.inner]\ntools."*" = { profile = "observer" }\n'
+    text += 'tools.change = { profile = "operator" }\n'
     (tmp_path / "constitution.toml").write_text(text, encoding="utf-8")
     law = load_constitution(tmp_path / "constitution.toml")
     Authority.create(law, tmp_path / "vmstate.db").close()
@@ -112,7 +114,10 @@ async def test_a_token_for_nobody_is_turned_away_on_the_record_and_never_repeate
     vm = ledger(folder)
     denials = vm.receipts(denied=True)
     assert [one.fields["who"]["principal"] for one in denials] == ["token:unknown"] * 2
-    assert denials[0].unmet[0].code == "unknown_principal"
+    assert denials[0].unmet[0].code == "token_unknown"
+    assert denials[0].unmet[0].message == (
+        "somebody came with a token that is nobody's, needs the token of somebody"
+    )
     assert denials[1].unmet[0].code == "tool_repeated"
     vm.close()
     for path in folder.rglob("*"):
@@ -137,6 +142,98 @@ async def test_authority_itself_is_served_to_each_agent_as_its_own(folder):
     vm = ledger(folder)
     assert vm.receipts(type_="profile_escalation")[0].fields["who"]["proof"] == "token"
     vm.close()
+
+
+@asynccontextmanager
+async def serving(folder):
+    """`vmstate serve` over the ledger, which nobody else may write; gives what names its socket."""
+    path = folder / "constitution.toml"
+    bound = f'\n[principals."gate:1"]\naccount = "{getpass.getuser()}"\n'
+    text = f"{path.read_text(encoding='utf-8')}{bound}[callers]\nhost = false\n"
+    path.write_text(text, encoding="utf-8")
+    subprocess.run([VMSTATE, "init"], cwd=folder, check=True, capture_output=True)
+    words = [VMSTATE, "serve", "--socket", "door"]
+    serve = subprocess.Popen(
+        words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        await anyio.to_thread.run_sync(serve.stderr.readline)
+        yield {"VMSTATE_SOCKET": "door"}
+    finally:
+        serve.terminate()
+        serve.wait(SECONDS)
+        serve.stderr.close()
+
+
+def written(folder):
+    """What stands on record since the law was adopted: its type, and who."""
+    vm = ledger(folder)
+    told = [(one.type, one.fields["who"]) for one in vm.receipts(after=1)]
+    vm.close()
+    return told
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_at_a_socket_each_agent_is_known_by_the_token_that_it_showed(folder, mode):
+    async with (
+        serving(folder) as socket,
+        listening(folder, *odd_server(), **socket) as url,
+        client_of(url, TOKEN, mode) as web,
+        client_of(url, OTHER, mode) as other,
+    ):
+        asked = {"to": "operator", "reason": "look at ticket 4711"}
+        answer = await web.call_tool("vmstate_request_escalation", asked)
+        assert answer.structured_content["status"] == "granted"
+        held = [
+            (await agent.call_tool("vmstate_status", {})).structured_content["profile"]
+            for agent in (web, other)
+        ]
+        assert held == ["operator", "observer"]
+        assert not (await web.call_tool("change", {})).is_error
+        refused = (await other.call_tool("change", {})).structured_content
+        assert refused["profile_needed"] == "operator"
+        assert not (await other.call_tool("look", {})).is_error
+    assert [(type_, who["principal"], who["proof"]) for type_, who in written(folder)] == [
+        ("profile_escalation", "agent:web", "token"),
+        ("tool_call", "agent:web", "token"),
+        ("auth_failure", "agent:other", "token"),
+        ("tool_call", "agent:other", "token"),
+    ]
+    for path in folder.rglob("*"):
+        assert not path.is_file() or TOKEN.encode() not in path.read_bytes()
+
+
+async def test_at_a_socket_a_token_for_nobody_is_turned_away_on_the_record(folder):
+    async with serving(folder) as socket, listening(folder, *odd_server(), **socket) as url:
+        async with httpx2.AsyncClient() as http:
+            for _ in range(3):
+                headers = {"Authorization": "Bearer jellyfish-jellyfish"}
+                assert (await http.post(url, json={}, headers=headers)).status_code == 401
+        async with client_of(url, TOKEN) as agent:
+            assert not (await agent.call_tool("vmstate_status", {})).is_error
+    vm = ledger(folder)
+    first, *others = vm.receipts(denied=True)
+    vm.close()
+    assert first.fields["who"]["proof"] == "none"
+    assert "token_unknown" in {one.code for one in first.unmet}
+    assert len(others) == 1
+
+
+async def test_at_a_socket_authority_itself_is_served_to_each_agent_as_its_own(folder):
+    async with (
+        serving(folder) as socket,
+        listening(folder, verb="mcp", **socket) as url,
+        client_of(url, TOKEN) as web,
+        client_of(url, OTHER) as other,
+    ):
+        asked = {"to": "operator", "reason": "look at ticket 4711"}
+        answer = await web.call_tool("request_escalation", asked)
+        lease = answer.structured_content["lease"]
+        stolen = await other.call_tool("deescalate", {"escalation_id": lease})
+        assert stolen.is_error
+        given = await web.call_tool("deescalate", {"escalation_id": lease})
+        assert given.structured_content["success"]
+    assert {who["proof"] for _, who in written(folder)} == {"token"}
 
 
 async def test_a_gate_at_an_address_has_its_token_and_the_agent_has_not(folder, tmp_path, law_text):

@@ -51,7 +51,7 @@ async def agent_of(desks, mode="auto"):
     made = AuthorityServer(
         desks.warden,
         lambda: desks.principal,
-        lambda principal: Session(desks.vm, expiry, principal, None),
+        lambda principal, door: Session(door, expiry, principal, None),
     )
     async with Client(made.server(), mode=mode) as client:
         yield client

@@ -79,6 +79,7 @@ _MESSAGES = {
     "deny_not_admitted": "{given} may not deny it, needs {required}",
     "act_unknown": "{given} is not an act of this constitution",
     "act_out_of_reach": "{given}",
+    "token_unknown": "somebody came with {given}, needs {required}",
     "server_unknown": "{given} is no server under [tools] of this constitution",
     "tool_unlisted": "{given} is not listed in {required}",
     "tool_out_of_reach": "{given}",

@@ -103,7 +103,7 @@ def mcp_(settings: Settings, who: str | None, listen: str | None) -> None:
         if listen is not None:
             raise InputError("a drill is one principal's: leave --listen out, or DRILL_MODE")
         here = session()
-        run_server(here.authority, lambda _: here, principal=here.principal, listen=None)
+        run_server(here.authority, lambda *_: here, principal=here.principal, listen=None)
         return
     door = _guarding(settings)
     if listen is None:
@@ -111,7 +111,7 @@ def mcp_(settings: Settings, who: str | None, listen: str | None) -> None:
         door.standing(who)
     expiry = _giving_back(door)
 
-    def session_of(principal: str) -> Session:
+    def session_of(principal: str, door: "Door") -> Session:
         return Session(door, expiry, principal, None)
 
     run_server(door, session_of, principal=who, listen=listen)

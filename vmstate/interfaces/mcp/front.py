@@ -5,10 +5,9 @@ its digest, so the constitution names who may come in and holds no secret. A tok
 answered 401 before anything of the protocol is read.
 """
 
-import hashlib
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio.to_thread
@@ -21,8 +20,9 @@ from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.stdio import stdio_server
 from pydantic import AnyHttpUrl
 
-from vmstate.door import Door
-from vmstate.errors import InputError
+from vmstate.errors import InputError, LedgerError
+from vmstate.interfaces.mcp.warden import Warden
+from vmstate.keys import token_digest
 
 STOP_SECONDS = 5  # in which connections may end by themselves when a server is told to stop
 BODY_BYTES = 4_194_304  # of one message
@@ -37,20 +37,33 @@ def caller_by_token() -> str:
 
 
 class Tokens:
-    """Bearer tokens, known by their digests alone. `strange` is told of each that is nobody's."""
+    """Bearer tokens, known by their digests; `warden` is told of each that is nobody's."""
 
-    def __init__(self, door: Door, strange: Callable[[], object]) -> None:
-        self._door = door
-        self._strange = strange
+    def __init__(self, warden: Warden) -> None:
+        self._warden = warden
+        self._door = warden.door
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Who presents `token`; None for nobody. It is compared as its digest, and kept nowhere."""
-        digest = f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
-        name = self._names().get(digest)
+        """Who presents `token`; None for nobody. It is compared as its digest."""
+        digest = token_digest(token)
+        name, shown = self._names().get(digest), self._warden.shown
+        # What was shown at a socket the service looks up itself, at each question.
+        if name is None or shown is None or not shown.has(name, digest):
+            name = await anyio.to_thread.run_sync(self._meet, digest, token)
         if name is None:
-            await anyio.to_thread.run_sync(self._strange)
             return None
         return AccessToken(token=digest, client_id=name, subject=name, scopes=[])
+
+    def _meet(self, digest: str, token: str) -> str | None:
+        """Who this is, by the law as it is now: another process may have amended it."""
+        self._door.locks()  # asking is what finds that
+        name, shown = self._names().get(digest), self._warden.shown
+        if name is None:
+            with suppress(LedgerError):  # nobody comes in, whether or not it can be said why
+                self._warden.judge_stranger()
+        elif shown is not None:
+            shown.take(name, digest, token)
+        return name
 
     def _names(self) -> Mapping[str, str]:
         principals = self._door.constitution.document.principals
@@ -63,16 +76,14 @@ async def serve_stdio(server: Server[Any], options: NotificationOptions) -> None
         await server.run(incoming, outgoing, server.create_initialization_options(options))
 
 
-async def serve_http(
-    server: Server[Any], door: Door, listen: str, strange: Callable[[], object]
-) -> None:
+async def serve_http(server: Server[Any], warden: Warden, listen: str) -> None:
     """Serve agents at `listen` (`HOST:PORT`) under `/mcp`, until cancelled.
 
     Raises:
         InputError: no address, no tokens, or an address that can't be listened at.
     """
     host, port = read_address(listen)
-    if not any(one.token for one in door.constitution.document.principals.values()):
+    if not any(one.token for one in warden.door.constitution.document.principals.values()):
         remedy = 'put token = "sha256:…", the digest of one, under [principals]'
         raise InputError(f"nobody has a token: {remedy}")
     try:
@@ -85,7 +96,7 @@ async def serve_http(
         host=host,
         max_request_body_size=BODY_BYTES,
         auth=AuthSettings(issuer_url=AnyHttpUrl(f"http://{shown}"), resource_server_url=None),
-        token_verifier=Tokens(door, strange),
+        token_verifier=Tokens(warden),
     )
     config = uvicorn.Config(
         app, log_level="critical", access_log=False, timeout_graceful_shutdown=STOP_SECONDS

@@ -136,7 +136,7 @@ class Caller:
 
     @property
     def door(self) -> Door:
-        return self.warden.door
+        return self.warden.door_of(self.principal)
 
     def asked(self, wanted: Wanted) -> dict[str, Any]:
         ttl = None if wanted.ttl is None else parse_duration(wanted.ttl)

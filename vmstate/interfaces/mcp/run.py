@@ -8,12 +8,13 @@ import anyio
 import anyio.to_thread
 from mcp.server.lowlevel import NotificationOptions
 
-from vmstate.decisions.fields import Proven
+from vmstate.client import Client
 from vmstate.door import Door
 from vmstate.errors import LedgerError, VmstateError
 from vmstate.interfaces.mcp.front import caller_by_token, read_address, serve_http, serve_stdio
 from vmstate.interfaces.mcp.gate import FLUSH_EVERY, Gate
 from vmstate.interfaces.mcp.server import AuthorityServer
+from vmstate.interfaces.mcp.shown import Shown
 from vmstate.interfaces.mcp.upstream import Address, Child, connect
 from vmstate.interfaces.mcp.warden import Warden
 from vmstate.session import Session
@@ -35,13 +36,29 @@ def run_gate(
     """
     if listen is not None:
         read_address(listen)
-    warden = Warden(door, server, "host" if listen is None else "token")
+    warden = _warden(door, server, listen)
     try:
         anyio.run(_run_gate, door, warden, target, principal, listen)
     except BaseExceptionGroup as group:
         raise _reason(group) from group
     finally:
+        _close(warden)
+
+
+def _warden(door: Door, server: str, listen: str | None) -> Warden:
+    """Callers over HTTP are known by their tokens, which a socket has to be shown."""
+    if listen is None:
+        return Warden(door, server)
+    return Warden(door, server, "token", Shown(door.path) if isinstance(door, Client) else None)
+
+
+def _close(warden: Warden) -> None:
+    """Leave nothing uncounted behind."""
+    try:
         warden.flush(everything=True)
+    finally:
+        if warden.shown is not None:
+            warden.shown.close()
 
 
 def _reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -77,7 +94,7 @@ async def _run_gate(
         if listen is None:
             await serve_stdio(gate.server(), gate.options())
         else:
-            await serve_http(gate.server(), door, listen, warden.judge_stranger)
+            await serve_http(gate.server(), warden, listen)
         group.cancel_scope.cancel()
 
 
@@ -97,7 +114,7 @@ async def _stop_on_signal(scope: anyio.CancelScope) -> None:
 
 def run_server(
     door: Door,
-    session_of: Callable[[str], Session],
+    session_of: Callable[[str, Door], Session],
     *,
     principal: str | None,
     listen: str | None,
@@ -105,24 +122,23 @@ def run_server(
     """Serve authority itself; see `run_gate`."""
     if listen is not None:
         read_address(listen)
-    proven: Proven = "host" if listen is None else "token"
     who = caller_by_token if principal is None or listen is not None else lambda: principal
-    warden = Warden(door, ITSELF, proven)
+    warden = _warden(door, ITSELF, listen)
     made = AuthorityServer(warden, who, session_of)
     try:
-        anyio.run(_run_server, door, made, listen)
+        anyio.run(_run_server, made, listen)
     except BaseExceptionGroup as group:
         raise _reason(group) from group
     finally:
-        warden.flush(everything=True)
+        _close(warden)
 
 
-async def _run_server(door: Door, made: AuthorityServer, listen: str | None) -> None:
+async def _run_server(made: AuthorityServer, listen: str | None) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(_stop_on_signal, group.cancel_scope)
         group.start_soon(_flush, made.warden)
         if listen is None:
             await serve_stdio(made.server(), NotificationOptions())
         else:
-            await serve_http(made.server(), door, listen, made.warden.judge_stranger)
+            await serve_http(made.server(), made.warden, listen)
         group.cancel_scope.cancel()

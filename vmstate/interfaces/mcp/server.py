@@ -62,7 +62,7 @@ class AuthorityServer:
 
     warden: Warden
     who: Callable[[], str]
-    session_of: Callable[[str], Session]
+    session_of: Callable[[str, Door], Session]
     _tools: Mapping[str, Tool] = field(
         default_factory=lambda: {
             **{tool.name: tool for tool in RUNBOOK},
@@ -164,7 +164,8 @@ class AuthorityServer:
 
     def _use(self, principal: str, tool: Tool, arguments: Mapping[str, Any] | None) -> BaseModel:
         if isinstance(tool, RunbookTool):
-            return tool.call(self.session_of(principal), arguments)
+            here = self.session_of(principal, self.warden.door_of(principal))
+            return tool.call(here, arguments)
         return tool.call(self._caller(principal), arguments)
 
     def _read(self, principal: str, uri: str) -> str:

@@ -28,6 +28,7 @@ from vmstate.decisions.statements import prepare_call
 from vmstate.door import Door
 from vmstate.errors import InputError
 from vmstate.interfaces.mcp.refusal import Refusal, name_missing, next_rung
+from vmstate.interfaces.mcp.shown import Shown
 from vmstate.leases.lease import USES_SPENT
 from vmstate.ledger.receipt import Receipt
 from vmstate.signing import Request, new_nonce
@@ -87,11 +88,16 @@ _Key = tuple[str, Kind, str, bool]  # principal, kind, name, refused
 
 @dataclass(slots=True)
 class Warden:
-    """`proven` is how it is known who calls; safe to use from several threads."""
+    """`proven` is how it is known who calls; safe to use from several threads.
+
+    `door` is the gate's own, and reads for everybody. Where it is a socket and callers come with
+    tokens, `shown` asks for each of them.
+    """
 
     door: Door
     server: str
     proven: Proven = "host"
+    shown: Shown | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _folds: dict[_Key, _Fold] = field(default_factory=dict)
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
@@ -157,7 +163,7 @@ class Warden:
         """Put on record that somebody came with a token that is nobody's."""
         remedy = "use a token whose digest stands under [principals]"
         given = "a token that is nobody's"
-        claim = Unmet("principals", "unknown_principal", "a known principal", given, remedy)
+        claim = Unmet("principals", "token_unknown", "the token of somebody", given, remedy)
         asked = {"principal": STRANGER, "server": self.server, "name": MANY, "claims": (claim,)}
         salt = secrets.token_hex(16)
         asked |= {"arguments": digest(salt.encode()), "proven": self.proven}
@@ -172,12 +178,13 @@ class Warden:
         with self._lock:
             spent = self._spent(command.principal)
         if spent:
-            explanation = self.door.why(command)
+            explanation = self.door_of(command.principal).why(command)
             if not explanation.granted:
                 name = f"{PREFIX}{command.verb}"
                 self._repeated((command.principal, "tool", name, True), digest(name.encode()))
                 return explanation
-        receipt = self.door.submit(command.model_copy(update={"proven": self.proven}))
+        asked = command.model_copy(update={"proven": self.proven})
+        receipt = self.door_of(command.principal).submit(asked)
         if not receipt.granted:
             with self._lock:
                 self._spent(command.principal)
@@ -201,7 +208,7 @@ class Warden:
         over = Unmet(path, "call_stopped", "authority to its end", f"{name}{began}", remedy)
         salted = digest(judged.salt.encode())
         command = make_command(Call, {**asked, "arguments": salted, "claims": (over,)})
-        receipt = self.door.submit(command)
+        receipt = self.door_of(principal).submit(command)
         refused = self._refused(command, receipt.unmet, receipt.seq, judged.salt).refusal
         assert refused is not None
         return refused
@@ -237,6 +244,12 @@ class Warden:
             if fold is not None and fold.count:
                 self._write(key, fold)
 
+    def door_of(self, principal: str) -> Door:
+        """Where `principal` is asked for."""
+        if self.shown is None or principal == STRANGER:
+            return self.door
+        return self.shown.of(principal)
+
     # ---- inside -----------------------------------------------------------------------------
 
     def _table_rule(self, kind: Kind, name: str) -> tuple[str, ToolRule] | None:
@@ -246,11 +259,12 @@ class Warden:
     def _decide(self, command: Call, salt: str) -> Judgement:
         """Write the receipt of a call; of a refusal only where it is news."""
         key: _Key = (command.principal, command.kind, command.name, True)
-        if self._is_no_news(key) and not (explanation := self.door.why(command)).granted:
+        door = self.door_of(command.principal)
+        if self._is_no_news(key) and not (explanation := door.why(command)).granted:
             earlier = self._repeated(key, command.arguments)
             if earlier is not None:
                 return self._refused(command, explanation.unmet, earlier.receipt, salt)
-        receipt = self.door.submit(command)
+        receipt = door.submit(command)
         if not receipt.granted or receipt.type != TOOL_CALL:  # refused, or its request left open
             self._remember(key, receipt.seq)
             return self._refused(command, receipt.unmet, receipt.seq, salt)
@@ -267,7 +281,7 @@ class Warden:
         # The way up is that of an escalation, whatever it would come to.
         to = out.required if out is not None else self.door.constitution.baseline
         asked = {"principal": command.principal, "to": to, "trigger": TOOL_CALL}
-        way = self.door.why(make_command(Escalate, asked))
+        way = self.door_of(command.principal).why(make_command(Escalate, asked))
         refusal = Refusal(
             rule=unmet[0].rule,
             profile_now=way.held,
@@ -317,7 +331,7 @@ class Warden:
 
     def _write(self, key: _Key, fold: _Fold) -> None:
         try:
-            self.door.submit(_tally(self.server, key, fold))
+            self.door_of(key[0]).submit(_tally(self.server, key, fold))
         except BaseException:
             with self._lock:
                 self._put_back(key, fold)
