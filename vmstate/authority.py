@@ -286,7 +286,7 @@ class Authority(Door):
 
     def lease(self, lease: str) -> Lease | None:
         with self.ledger.read() as snapshot:
-            return snapshot.lease(lease)
+            return snapshot.leases.named(lease)
 
     def requests(
         self, principal: str | None = None, *, open_only: bool = True

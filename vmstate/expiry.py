@@ -149,7 +149,10 @@ class LeaseJobStore(BaseJobStore):
         """The first leases to end, a job each, for listings."""
         with self._authority.ledger.read() as snapshot:
             leases = [
-                lease for _, lease in zip(range(LISTED), snapshot.open_leases(), strict=False)
+                lease
+                for _, lease in zip(
+                    range(LISTED), snapshot.leases.every(open_only=True), strict=False
+                )
             ]
         leases.sort(key=lambda lease: (lease.ends_at, -lease.seq))
         return [

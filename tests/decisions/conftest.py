@@ -134,13 +134,13 @@ class World:
 
     def leases(self):
         with self.vm.ledger.read() as snapshot:
-            return tuple(snapshot.leases())
+            return tuple(snapshot.leases.every())
 
     def kept(self):
         """All that a denial must leave alone: leases, statements used, constitutions."""
         with self.vm.ledger.read() as snapshot:
             statements = tuple(snapshot.statements())
-            return tuple(snapshot.leases()), statements, snapshot.constitution()
+            return tuple(snapshot.leases.every()), statements, snapshot.constitution()
 
     def receipts(self, **asked):
         with self.vm.ledger.read() as snapshot:

@@ -155,7 +155,7 @@ class Stage:
             assert snapshot.head().tree == tree
             opened = {
                 one.id: (one.principal, one.profile, one.parent, one.expires_at)
-                for one in snapshot.open_leases()
+                for one in snapshot.leases.every(open_only=True)
             }
         assert opened == held
 

@@ -10,7 +10,7 @@ from vmstate.expiry import VirtualExpiry
 from vmstate.health import check_health
 from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
-from vmstate.ledger.snapshot import PAGE
+from vmstate.ledger.rows import PAGE
 from vmstate.ledger.transaction import Transaction
 from vmstate.signing import approve
 

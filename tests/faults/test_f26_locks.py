@@ -8,7 +8,7 @@ from vmstate.clock import VirtualClock
 from vmstate.constitution.loading import read_constitution
 from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
-from vmstate.ledger.snapshot import PAGE
+from vmstate.ledger.rows import PAGE
 
 MINUTE = timedelta(minutes=1)
 ROOT = PrivateKey.derive("short", "root")

@@ -39,7 +39,7 @@ def test_a_ledger_in_which_everything_happened_has_no_finding(told, open_ledger)
     assert found.findings == ()
     assert found.is_good
     with ledger.read() as snapshot:
-        assert found.open_leases == len(list(snapshot.open_leases())) == 1
+        assert found.open_leases == len(list(snapshot.leases.every(open_only=True))) == 1
         assert found.size == len(list(snapshot.receipts()))
     assert found.origin == ledger.origin
 

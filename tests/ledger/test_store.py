@@ -99,7 +99,7 @@ def test_work_that_moves_a_lease_which_is_not_open_changes_nothing(house):
     before = dump(house.path)
 
     def work(transaction):
-        entry = Entry("auth_failure", "denied", Grounds("x"), ends=transaction.lease(lease))
+        entry = Entry("auth_failure", "denied", Grounds("x"), ends=transaction.leases.named(lease))
         transaction.append(entry, house.clock.read())
 
     with pytest.raises(RuntimeError, match="a lease that is not open"):

@@ -271,7 +271,7 @@ def test_the_end_of_a_session_ends_the_drill_and_all_that_it_opened(in_drill, fo
         ]
         *_, off = snapshot.receipts(type_="drill_mode")
         assert off.fields["what"]["detail"]["mode"] == "OFF"
-        assert list(snapshot.open_leases()) == []
+        assert list(snapshot.leases.every(open_only=True)) == []
 
 
 # ---- results -----------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class Treasury:
     def state(self):
         """All that a denial must leave alone."""
         with self.vm.ledger.read() as snapshot:
-            return snapshot.budgets(), tuple(snapshot.leases()), dict(snapshot.statements())
+            return snapshot.budgets(), tuple(snapshot.leases.every()), dict(snapshot.statements())
 
     def findings(self):
         return [str(one) for one in audit_ledger(self.vm.ledger).findings]

@@ -327,7 +327,7 @@ def _move(stage: Stage, at: datetime, number: int) -> None:
 def _watch(stage: Stage, receipt: Receipt) -> None:
     """What must hold after every receipt, whatever the drill is about."""
     with stage.authority.ledger.read() as snapshot:
-        leases = {lease.id: lease for lease in snapshot.open_leases()}
+        leases = {lease.id: lease for lease in snapshot.leases.every(open_only=True)}
     for lease in leases.values():
         parent = leases.get(lease.parent) if lease.parent is not None else None
         if lease.parent is not None and parent is None:
@@ -359,7 +359,7 @@ def _principals(stage: Stage) -> tuple[str, ...]:
 
 def _leases(stage: Stage) -> tuple[Any, ...]:
     with stage.authority.ledger.read() as snapshot:
-        return tuple(snapshot.leases())
+        return tuple(snapshot.leases.every())
 
 
 def _size(stage: Stage) -> int:
@@ -377,7 +377,7 @@ def _read_out(stage: Stage) -> tuple[tuple[Receipt, ...], str, Aftermath]:
             verifier=str(ledger.verifier),
             note=head.note,
             scrolls=snapshot.scrolls(),
-            open_leases=sum(1 for _ in snapshot.open_leases()),
+            open_leases=sum(1 for _ in snapshot.leases.every(open_only=True)),
             next_deadline=stage.expiry.next_deadline(),
             budgets=snapshot.budgets(),
             findings=findings,

@@ -75,7 +75,7 @@ def _escalate(stage: Stage, who: str, given: Arguments) -> Receipt:
 def _renew(stage: Stage, who: str, given: Arguments) -> Receipt:
     lease = fill(given.lease or "", stage.saved)
     with stage.authority.ledger.read() as snapshot:
-        held = snapshot.lease(lease)
+        held = snapshot.leases.named(lease)
     to, trigger = (held.profile, held.trigger) if held is not None else ("none", "none")
     fields = {**_backing(stage, who, to, trigger, given), "lease": lease}
     return stage.authority.submit(make_command(Renew, fields))

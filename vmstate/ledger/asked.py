@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from vmstate import canonical
 from vmstate.clock import Moment, from_us, to_us
 from vmstate.decisions.pending import Asked
 from vmstate.errors import InputError
 from vmstate.leases.watermark import Watermark
+from vmstate.ledger.rows import PAGE, Connection, moment_row, next_deadlines
 from vmstate.signing import Signed, read_request, read_signed
-
-PAGE = 1_000  # rows fetched at a time
 
 _COLUMNS = """seq, id, principal, rule, body, state, opened_us, opened_boot, opened_boot_us,
     waits_us, usable_us, deadline_us, deadline_boot, deadline_boot_us,
@@ -35,18 +34,6 @@ _DUE = f"""SELECT {_COLUMNS} FROM (
     UNION SELECT * FROM (SELECT * FROM request
         WHERE ended_us IS NULL AND seq < (SELECT max(seq) FROM constitution) LIMIT :n))
     ORDER BY deadline_us, seq DESC LIMIT :n"""
-_NEXT_BY_WALL = """SELECT min(deadline_us) FROM request
-    WHERE ended_us IS NULL AND deadline_us > ?"""
-_NEXT_BY_BOOT = """SELECT min(deadline_boot_us) FROM request
-    WHERE ended_us IS NULL AND deadline_boot = ? AND deadline_boot_us > ?"""
-_NEXT_OF_OTHER_BOOTS = """SELECT min(deadline_us) FROM request
-    WHERE ended_us IS NULL AND deadline_boot <> ? AND deadline_us > ?"""
-
-
-class Connection(Protocol):
-    """What is needed of a database connection."""
-
-    def execute(self, statements: str, bindings: Any = ()) -> Iterator[tuple[Any, ...]]: ...
 
 
 class AskedTable:
@@ -102,27 +89,15 @@ class AskedTable:
 
     def next_after(self, now: Moment, mark: Watermark) -> Iterator[timedelta]:
         """How long until the next deadline, by each hand that may reach one."""
-        wall_us, latest = to_us(now.wall), mark.latest_wall(now)
-        by_wall = next(self._db.execute(_NEXT_BY_WALL, (wall_us,)))[0]
-        by_boot = next(self._db.execute(_NEXT_BY_BOOT, (now.boot_id, now.boot_us)))[0]
-        by_latest = None
-        if latest > now.wall:
-            values = (now.boot_id, to_us(latest))
-            by_latest = next(self._db.execute(_NEXT_OF_OTHER_BOOTS, values))[0]
-        lefts = (
-            (by_wall, wall_us),
-            (by_boot, now.boot_us),
-            (by_latest, to_us(latest)),
-        )
-        return (timedelta(microseconds=us - here) for us, here in lefts if us is not None)
+        return next_deadlines(self._db, "request", now, mark)
 
     # ---- writing ----------------------------------------------------------------------------
 
     def write(self, asked: Asked, seq: int) -> None:
         """Put down what receipt `seq` made of a request, and of its statements."""
-        ended = (None, None, None) if asked.ended is None else _moment_row(asked.ended)
+        ended = (None, None, None) if asked.ended is None else moment_row(asked.ended)
         usable_us = None if asked.usable_until is None else to_us(asked.usable_until)
-        moving = (asked.state, usable_us, *_moment_row(asked.deadline), *ended)
+        moving = (asked.state, usable_us, *moment_row(asked.deadline), *ended)
         if seq == asked.seq:
             row = (
                 asked.seq,
@@ -130,7 +105,7 @@ class AskedTable:
                 asked.principal,
                 asked.rule,
                 asked.request.bytes(),
-                *_moment_row(asked.opened),
+                *moment_row(asked.opened),
                 to_us(asked.waits_until),
                 *moving,
             )
@@ -195,7 +170,3 @@ def _asked(row: tuple[Any, ...], statements: tuple[Signed, ...]) -> Asked:
         statements=statements,
         ended=None if row[14] is None else Moment(from_us(row[14]), row[15], row[16]),
     )
-
-
-def _moment_row(moment: Moment) -> tuple[int, str, int]:
-    return to_us(moment.wall), moment.boot_id, moment.boot_us

@@ -38,10 +38,11 @@ from vmstate.ledger.checkpoint import Checkpoint, VerifierKey, open_checkpoint
 from vmstate.ledger.finding import SEE_AUDIT, Finding
 from vmstate.ledger.held import Held
 from vmstate.ledger.laws import laws_of_bundle, laws_of_file
+from vmstate.ledger.lease_table import lease_seq
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.replay import Replay
 from vmstate.ledger.retold import Told
-from vmstate.ledger.snapshot import Head, Snapshot, lease_seq
+from vmstate.ledger.snapshot import Head, Snapshot
 from vmstate.ledger.store import Ledger
 
 __all__ = ["Audit", "Finding", "audit_bundle", "audit_ledger"]
@@ -214,7 +215,7 @@ class _LeaseRows:
     def compare(self, held: Held) -> None:
         """One lease that has ended, or is open at the end."""
         name = lease_id(held.seq)
-        row = self._snapshot.lease(name)
+        row = self._snapshot.leases.named(name)
         if row is None:
             self._replay.find(
                 f"the table of leases has no row for {name}, or none that can be read"
@@ -231,14 +232,14 @@ class _LeaseRows:
         """What is open, and whether there are rows that no receipt granted."""
         for held in self._replay.leases.values():
             self.compare(held)
-        rows = sum(1 for _ in self._snapshot.lease_rows())
+        rows = sum(1 for _ in self._snapshot.leases.rows())
         if rows != self._replay.granted:
             granted = self._replay.granted
             self._replay.find(f"the table of leases has {rows} rows, the receipts grant {granted}")
             self._name_strangers()
 
     def _name_strangers(self) -> None:
-        for seq in self._snapshot.lease_rows():
+        for seq in self._snapshot.leases.rows():
             with suppress(Exception):
                 if self._snapshot.receipt(seq).type == "profile_escalation":
                     continue

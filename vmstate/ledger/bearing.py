@@ -30,7 +30,7 @@ def state_for(snapshot: Snapshot, command: Command, law: Law, timed: tuple[str, 
     """All that bears on `command`; `timed` are the profiles that have a cool-down or a hold cap."""
     principal = command.principal
     if isinstance(command, Release):
-        lease = snapshot.lease(command.lease)
+        lease = snapshot.leases.named(command.lease)
         principal = lease.principal if lease is not None else principal
     asked = None
     if isinstance(command, HandIn | DenyRequest | Withdraw | Activate):

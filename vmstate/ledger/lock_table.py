@@ -1,19 +1,14 @@
 """The table of locks."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
-from vmstate.clock import Moment, from_us, to_us
+from vmstate.clock import Moment, from_us
 from vmstate.leases.lock import SCOPES, Lock
+from vmstate.ledger.rows import Connection, moment_row
 
 _SELECT = """SELECT seq, scope, name, by, reason, locked_us, locked_boot, locked_boot_us,
     until_us, until_boot, until_boot_us, state FROM lock"""
-
-
-class Connection(Protocol):
-    """What is needed of a database connection."""
-
-    def execute(self, statements: str, bindings: Any = ()) -> Iterator[tuple[Any, ...]]: ...
 
 
 class LockTable:
@@ -33,18 +28,14 @@ class LockTable:
 
     def write(self, lock: Lock) -> None:
         """Put down a lock that was set, or what became of it."""
-        until = (None, None, None) if lock.until is None else _moment_row(lock.until)
+        until = (None, None, None) if lock.until is None else moment_row(lock.until)
         told = (lock.seq, lock.scope, lock.name, lock.by, lock.reason)
-        row = (*told, *_moment_row(lock.locked), *until, lock.state)
+        row = (*told, *moment_row(lock.locked), *until, lock.state)
         self._db.execute(
             f"INSERT INTO lock VALUES (?{', ?' * (len(row) - 1)}) "
             "ON CONFLICT (seq) DO UPDATE SET state = excluded.state",
             row,
         )
-
-
-def _moment_row(moment: Moment) -> tuple[int, str, int]:
-    return to_us(moment.wall), moment.boot_id, moment.boot_us
 
 
 def _lock(row: tuple[Any, ...]) -> Lock:

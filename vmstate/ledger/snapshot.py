@@ -17,57 +17,19 @@ from vmstate.decisions.pending import Asked
 from vmstate.errors import InputError, LedgerNotFound, TamperError
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
 from vmstate.leases.watermark import Watermark, passed
-from vmstate.ledger.asked import AskedTable, Connection
+from vmstate.ledger.asked import AskedTable
 from vmstate.ledger.finding import SEE_AUDIT
+from vmstate.ledger.lease_table import LeaseTable
 from vmstate.ledger.lock_table import LockTable
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.receipt import Receipt, spell_leaf
+from vmstate.ledger.rows import PAGE, Connection
 from vmstate.treasury.budget import Budget
 
-RECORD_LEASES = 64  # of one profile: its cool-down keeps more from falling into one hold
-LATEST_US = 253_402_300_800_000_000  # the year 10000, which no calendar of ours can spell
-PAGE = 1_000  # receipts fetched at a time
-
-_LEASE = """seq, principal, profile, rule, trigger, parent_seq,
-    granted_us, granted_boot, granted_boot_us, limit_us, limit_boot, limit_boot_us,
-    deadline_us, deadline_boot, deadline_boot_us, renewals, max_uses, idle_us, uses,
-    ended_us, ended_boot, ended_boot_us, ending, unseated"""
-_OPEN_LEASES = f"SELECT {_LEASE} FROM lease WHERE principal = ? AND ended_us IS NULL ORDER BY seq"
-_ALL_OPEN_LEASES = f"""SELECT {_LEASE} FROM lease WHERE ended_us IS NULL AND seq > ?
-    ORDER BY seq LIMIT ?"""
-# Everybody at the lowest lease of theirs, so that each comes once.
-_HOLDERS = """SELECT seq, principal FROM lease AS one WHERE ended_us IS NULL AND seq > ?
-    AND seq = (SELECT min(seq) FROM lease WHERE principal = one.principal AND ended_us IS NULL)
-    ORDER BY seq LIMIT ?"""
-_EVERY_LEASE = f"SELECT {_LEASE} FROM lease WHERE seq > ? ORDER BY seq LIMIT ?"
-_RECORD = f"""SELECT {_LEASE} FROM lease WHERE principal = ? AND profile = ?
-    ORDER BY seq DESC LIMIT ?"""
-_ONE_LEASE = f"SELECT {_LEASE} FROM lease WHERE seq = ?"
 _TIMES = """newest_us, newest_boot, newest_boot_us, ahead_us, voided_below, voided_except,
     held_until_us, recovered_us, recovered_boot, recovered_boot_us"""
 _HEAD = f"SELECT size, peaks, note, {_TIMES} FROM head"
 _WATERMARK = f"SELECT size, {_TIMES} FROM head"
-# What the wall ended, what the boot hand ended, what an earlier wall of this boot ended of earlier
-# boots, and what a clock in the past voided.
-_DUE = """SELECT principal, seq, deadline_us, deadline_boot, deadline_boot_us FROM (
-    SELECT * FROM (SELECT * FROM lease
-        WHERE ended_us IS NULL AND deadline_us <= :wall ORDER BY deadline_us, seq DESC LIMIT :n)
-    UNION SELECT * FROM (SELECT * FROM lease
-        WHERE ended_us IS NULL AND deadline_boot = :boot AND deadline_boot_us <= :boot_us
-        ORDER BY deadline_boot_us LIMIT :n)
-    UNION SELECT * FROM (SELECT * FROM lease
-        WHERE :latest > :wall AND ended_us IS NULL AND deadline_us <= :latest
-        AND deadline_boot <> :boot ORDER BY deadline_us LIMIT :n)
-    UNION SELECT * FROM (SELECT * FROM lease
-        WHERE :void AND ended_us IS NULL AND seq < :below
-        AND (granted_boot < :keep OR granted_boot > :keep) LIMIT :n))
-    ORDER BY deadline_us, seq DESC LIMIT :n"""
-_NEXT_BY_WALL = """SELECT min(deadline_us) FROM lease
-    WHERE ended_us IS NULL AND deadline_us > ? AND deadline_us < ?"""
-_NEXT_BY_BOOT = """SELECT min(deadline_boot_us) FROM lease
-    WHERE ended_us IS NULL AND deadline_boot = ? AND deadline_boot_us > ?"""
-_NEXT_OF_OTHER_BOOTS = """SELECT min(deadline_us) FROM lease
-    WHERE ended_us IS NULL AND deadline_boot <> ? AND deadline_us > ? AND deadline_us < ?"""
 _BUDGET = "SELECT id, name, unit, allocated, spent, seq FROM budget"
 _RECEIPT = "SELECT body FROM receipt WHERE seq = ?"
 _RECEIPTS = "SELECT seq, body FROM receipt WHERE seq > :after {filters} ORDER BY seq LIMIT :n"
@@ -112,6 +74,7 @@ class Snapshot:
     def __init__(self, connection: Connection, *, is_drill: bool = False) -> None:
         self._db = connection
         self._is_drill = is_drill
+        self.leases = LeaseTable(connection)
         self.requests = AskedTable(connection)
         self.locks = LockTable(connection)
 
@@ -133,10 +96,9 @@ class Snapshot:
 
     def stack(self, principal: str, baseline: str) -> LeaseStack:
         """The open leases of `principal`, as last recorded."""
-        rows = self._db.execute(_OPEN_LEASES, (principal,))
         drill = self.drill()
         closes = drill.until if drill is not None else None
-        return LeaseStack(baseline, self.watermark(), _readable(rows), closes)
+        return LeaseStack(baseline, self.watermark(), self.leases.open_of(principal), closes)
 
     def execute(self, statement: str, bindings: Any = ()) -> Iterator[tuple[Any, ...]]:
         """For the tables that are nobody's evidence, which modules beside this one know."""
@@ -166,13 +128,7 @@ class Snapshot:
         `asked` is the request that the decision is about.
         """
         stack = self.stack(principal, scope.baseline)
-        record = tuple(
-            lease
-            for name in scope.family
-            for profile in scope.timed
-            for row in self._db.execute(_RECORD, (name, profile, RECORD_LEASES))
-            if (lease := _read_lease(row)) is not None
-        )
+        record = self.leases.record(scope.family, scope.timed)
         named = {one: found for one in budgets if (found := self.budget(one)) is not None}
         allocated = next(self._db.execute("SELECT total(allocated) FROM budget"))[0]
         return State(
@@ -203,34 +159,6 @@ class Snapshot:
         asked = "SELECT id FROM statement WHERE id = ?"
         return frozenset(row[0] for one in statements for row in self._db.execute(asked, (one,)))
 
-    def lease(self, lease: str) -> Lease | None:
-        """The lease with this id, open or ended; None if there never was one."""
-        seq = lease_seq(lease)
-        row = next(self._db.execute(_ONE_LEASE, (seq,)), None) if seq is not None else None
-        return None if row is None else _read_lease(row)
-
-    def open_leases(self) -> Iterator[Lease]:
-        """Every lease without a recorded end, in the order of their grants."""
-        return (lease for _, lease in self._paged(_ALL_OPEN_LEASES) if lease is not None)
-
-    def holders(self) -> Iterator[str]:
-        """Everybody with an open lease, once, in the order of their lowest.
-
-        What is ended from the top of a stack while this goes on changes nothing of it.
-        """
-        after = -1
-        while rows := list(self._db.execute(_HOLDERS, (after, PAGE))):
-            yield from (principal for _, principal in rows)
-            after = rows[-1][0]
-
-    def leases(self) -> Iterator[Lease]:
-        """Every lease there ever was, in the order of their grants."""
-        return (lease for _, lease in self._paged(_EVERY_LEASE) if lease is not None)
-
-    def lease_rows(self) -> Iterator[int]:
-        """The number of every row of the table of leases, whether it can be read or not."""
-        return (row[0] for row in self._db.execute("SELECT seq FROM lease ORDER BY seq"))
-
     def due(self, now: Moment, limit: int) -> tuple[Due, ...]:
         """Open leases and requests that are over at `now`, the first deadline first, at most
         `limit`.
@@ -238,7 +166,7 @@ class Snapshot:
         if (drill := self.drill()) and drill.until is not None and passed(drill.until, now):
             late_for, until = max(timedelta(), now.wall - drill.until.wall), drill.until.wall
             everything: Iterable[Lease | Asked] = chain(
-                self.open_leases(), self.requests.every(open_only=True)
+                self.leases.every(open_only=True), self.requests.every(open_only=True)
             )
             some = zip(range(limit), everything, strict=False)
             return tuple(Due(one.principal, one.id, until, late_for) for _, one in some)
@@ -256,11 +184,9 @@ class Snapshot:
             "n": limit,
         }
         found = []
-        for principal, seq, us, boot, boot_us in self._db.execute(_DUE, values):
-            if 0 <= us < LATEST_US:
-                deadline = Moment(from_us(us), boot, boot_us)
-                late_for = max(timedelta(), -mark.left(deadline, now))
-                found.append(Due(principal, lease_id(seq), deadline.wall, late_for))
+        for principal, seq, deadline in self.leases.due(values):
+            late_for = max(timedelta(), -mark.left(deadline, now))
+            found.append(Due(principal, lease_id(seq), deadline.wall, late_for))
         for one in self.requests.due(values):
             late_for = max(timedelta(), -mark.left(one.deadline, now))
             found.append(Due(one.principal, one.id, one.deadline.wall, late_for))
@@ -272,19 +198,9 @@ class Snapshot:
 
         None if there is none; what is over already is `due`.
         """
-        mark, wall_us = self.head().watermark, to_us(now.wall)
-        latest = mark.latest_wall(now)
-        by_wall = next(self._db.execute(_NEXT_BY_WALL, (wall_us, LATEST_US)))[0]
-        by_boot = next(self._db.execute(_NEXT_BY_BOOT, (now.boot_id, now.boot_us)))[0]
-        ends = [] if by_wall is None else [from_us(by_wall)]
-        if by_boot is not None:
-            left_us = min(by_boot - now.boot_us, LATEST_US - wall_us)
-            ends.append(now.wall + timedelta(microseconds=left_us))
-        if latest > now.wall:
-            values = (now.boot_id, to_us(latest), LATEST_US)
-            by_latest = next(self._db.execute(_NEXT_OF_OTHER_BOOTS, values))[0]
-            ends += [] if by_latest is None else [now.wall + (from_us(by_latest) - latest)]
-        ends += [now.wall + left for left in self.requests.next_after(now, mark)]
+        mark = self.head().watermark
+        lefts = chain(self.leases.next_after(now, mark), self.requests.next_after(now, mark))
+        ends = [now.wall + left for left in lefts]
         drill = self.drill()
         if ends and drill is not None and drill.until is not None and now.wall < drill.until.wall:
             ends.append(drill.until.wall)
@@ -405,13 +321,6 @@ class Snapshot:
         """The leaf hash of receipt `seq`."""
         return bytes(next(self._db.execute("SELECT leaf FROM receipt WHERE seq = ?", (seq,)))[0])
 
-    def _paged(self, query: str) -> Iterator[tuple[int, Lease | None]]:
-        after = -1
-        while rows := list(self._db.execute(query, (after, PAGE))):
-            for row in rows:
-                yield row[0], _read_lease(row)
-            after = rows[-1][0]
-
 
 def _watermark(row: tuple[Any, ...]) -> Watermark:
     """The mark in a row of `_WATERMARK`; raises TamperError."""
@@ -422,51 +331,3 @@ def _watermark(row: tuple[Any, ...]) -> Watermark:
         return Watermark(newest, row[4], row[5], row[6], held_until, recovered)
     except (ValueError, OverflowError, TypeError) as error:
         raise TamperError(f"the ledger's head is damaged: {error}") from error
-
-
-def lease_seq(lease: str) -> int | None:
-    """The number in a lease's id, or None if it is no lease's id."""
-    number = lease.removeprefix("lease-")
-    if lease == number or not number.isascii() or not number.isdigit() or len(number) > 18:  # noqa: PLR2004 -- SQLite's integers
-        return None
-    return int(number) if lease_id(int(number)) == lease else None
-
-
-def _readable(rows: Iterable[tuple[Any, ...]]) -> tuple[Lease, ...]:
-    """The leases below the first row that can't be read: it is denied, and what stands on it."""
-    leases = []
-    for row in rows:
-        lease = _read_lease(row)
-        if lease is None:
-            break
-        leases.append(lease)
-    return tuple(leases)
-
-
-def _read_lease(row: tuple[Any, ...]) -> Lease | None:
-    """The lease in a row, or None if somebody wrote what is no lease; audit names the row."""
-    try:
-        return _lease(row)
-    except (OverflowError, TypeError, ValueError):
-        return None
-
-
-def _lease(row: tuple[Any, ...]) -> Lease:
-    return Lease(
-        seq=row[0],
-        principal=row[1],
-        profile=row[2],
-        rule=row[3],
-        trigger=row[4],
-        parent=None if row[5] is None else lease_id(row[5]),
-        granted=Moment(from_us(row[6]), row[7], row[8]),
-        limit=Moment(from_us(row[9]), row[10], row[11]),
-        deadline=Moment(from_us(row[12]), row[13], row[14]),
-        renewals=row[15],
-        max_uses=row[16],
-        idle_ttl=None if row[17] is None else timedelta(microseconds=row[17]),
-        uses=row[18],
-        ended=None if row[19] is None else Moment(from_us(row[19]), row[20], row[21]),
-        ending=row[22],
-        unseated=bool(row[23]),
-    )

@@ -21,7 +21,8 @@ from vmstate.decisions.pending import Asked, Lapse, lapse_of
 from vmstate.decisions.settling import SETTLE, overdue_requests, owed
 from vmstate.leases.lease import Lease, Overdue
 from vmstate.ledger.bearing import state_for
-from vmstate.ledger.snapshot import PAGE, Scope, Snapshot
+from vmstate.ledger.rows import PAGE
+from vmstate.ledger.snapshot import Scope, Snapshot
 from vmstate.ledger.transaction import Transaction
 
 
@@ -36,7 +37,9 @@ def end_covered(transaction: Transaction, law: Law, locking: Entry, now: Moment)
     began = transaction.head().tree.size
     baseline = law.document.constitution.baseline
     names = (
-        iter(law.people.family(lock.name)) if lock.scope == "principal" else transaction.holders()
+        iter(law.people.family(lock.name))
+        if lock.scope == "principal"
+        else transaction.leases.holders()
     )
     for name in names:
         for entry in overdue_ends(transaction, law, (name,), now, SETTLE):
@@ -77,7 +80,10 @@ def overdue_ends(
 
 def everybody(snapshot: Snapshot) -> tuple[str, ...]:
     """Whoever has an open lease or request, in the order of their oldest, leases first."""
-    leases, requests = snapshot.open_leases(), snapshot.requests.every(open_only=True)
+    leases, requests = (
+        snapshot.leases.every(open_only=True),
+        snapshot.requests.every(open_only=True),
+    )
     everything: Iterable[Lease | Asked] = chain(leases, requests)
     return tuple(dict.fromkeys(one.principal for one in everything))
 
@@ -98,7 +104,7 @@ def amend_leases(
 ) -> int:
     """Do to every open lease what the amendment just written does to it; how many receipts."""
     began = transaction.head().tree.size
-    for name in transaction.holders():
+    for name in transaction.leases.holders():
         stack = transaction.stack(name, new.constitution.baseline)
         for effect in _effects(transaction, old, new, name, now):
             if effect.is_change:
@@ -128,7 +134,7 @@ def foresee(snapshot: Snapshot, old: Law, new: Law, now: Moment) -> Iterator[Eff
 
     What is over by `now` is left out: it ends by its own deadline, before the law changes.
     """
-    for name in snapshot.holders():
+    for name in snapshot.leases.holders():
         yield from _effects(snapshot, old, new, name, now)
 
 

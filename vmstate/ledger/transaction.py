@@ -7,24 +7,24 @@ all of it commits, is the store's business.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from vmstate.canonical import Json
-from vmstate.clock import Moment, duration_us, to_us
+from vmstate.clock import Moment, to_us
 from vmstate.constitution.document import Notify
 from vmstate.constitution.law import Constitution
 from vmstate.decisions import once
 from vmstate.decisions.decision import Entry, Grounds
 from vmstate.errors import InputError, TamperError
 from vmstate.keys import PrivateKey, PublicKey
-from vmstate.leases.lease import Lease
 from vmstate.leases.watermark import Watermark
-from vmstate.ledger.asked import Connection
 from vmstate.ledger.checkpoint import Checkpoint, sign_checkpoint
+from vmstate.ledger.lease_table import lease_seq
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.outbox import Outbox
 from vmstate.ledger.receipt import SCROLL_OF, Place, Receipt, spell_leaf, write_receipt
-from vmstate.ledger.snapshot import Head, Snapshot, lease_seq
+from vmstate.ledger.rows import Connection, moment_row
+from vmstate.ledger.snapshot import Head, Snapshot
 from vmstate.treasury.budget import Budget
 
 
@@ -68,18 +68,11 @@ class Log:
         return sign_checkpoint(Checkpoint.of(self.origin, tree), self.key)
 
 
-class WriteConnection(Connection, Protocol):
-    """What is needed of a connection that writes."""
-
-    def changes(self) -> int: ...
-
-
 class Transaction(Snapshot):
     """One write transaction. Reads see what was appended in it."""
 
-    def __init__(self, connection: WriteConnection, log: Log) -> None:
+    def __init__(self, connection: Connection, log: Log) -> None:
         super().__init__(connection, is_drill=log.drill is not None)
-        self._connection = connection
         self._log = log
         head = super().head()
         self._tree, self._watermark = head.tree, head.watermark
@@ -148,11 +141,11 @@ class Transaction(Snapshot):
     def _move(self, entry: Entry, seq: int) -> None:
         """Make the change that receipt `seq` stands for."""
         if entry.opens is not None:
-            self._open(entry.opens)
+            self.leases.open(entry.opens)
         for lease in (*entry.touches, *([entry.renews] if entry.renews else [])):
-            self._change(lease)
+            self.leases.change(lease)
         if entry.ends is not None:
-            self._end(entry.ends)
+            self.leases.end(entry.ends)
         if entry.budget is not None:
             self._budget(entry.budget)
         if entry.lock is not None:
@@ -160,7 +153,7 @@ class Transaction(Snapshot):
         if entry.asks is not None:
             self.requests.write(entry.asks, seq)
         if entry.drill is not None and entry.drill.until is not None:
-            row = (*_moment_row(entry.drill.until), int(entry.drill.off))
+            row = (*moment_row(entry.drill.until), int(entry.drill.off))
             self._execute("INSERT OR REPLACE INTO drill VALUES (1, ?, ?, ?, ?)", row)
         if once.KEY in entry.proofs:
             answered = (entry.proofs[once.KEY], entry.proofs[once.COMMAND], seq)
@@ -182,38 +175,6 @@ class Transaction(Snapshot):
         )
         self._execute("INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
-    def _open(self, lease: Lease) -> None:
-        row = (
-            lease.seq,
-            lease.principal,
-            lease.profile,
-            lease.rule,
-            lease.trigger,
-            lease_seq(lease.parent) if lease.parent else None,
-            *_moment_row(lease.granted),
-            *_term_row(lease),
-        )
-        self._execute(
-            f"INSERT INTO lease VALUES (?{', ?' * (len(row) - 1)}, NULL, NULL, NULL, NULL, 0)", row
-        )
-
-    def _change(self, lease: Lease) -> None:
-        """Write the terms of a lease that was renewed, used or kept alive."""
-        self._change_one(
-            "UPDATE lease SET limit_us = ?, limit_boot = ?, limit_boot_us = ?, "
-            "deadline_us = ?, deadline_boot = ?, deadline_boot_us = ?, "
-            "renewals = ?, max_uses = ?, idle_us = ?, uses = ? WHERE seq = ? AND ended_us IS NULL",
-            (*_term_row(lease), lease.seq),
-        )
-
-    def _end(self, lease: Lease) -> None:
-        assert lease.ended is not None
-        self._change_one(
-            "UPDATE lease SET ended_us = ?, ended_boot = ?, ended_boot_us = ?, ending = ?, "
-            "unseated = ? WHERE seq = ? AND ended_us IS NULL",
-            (*_moment_row(lease.ended), lease.ending, int(lease.unseated), lease.seq),
-        )
-
     def _budget(self, budget: Budget) -> None:
         row = (budget.id, budget.seq, budget.name, budget.unit, budget.allocated, budget.spent)
         self._execute(
@@ -222,14 +183,8 @@ class Transaction(Snapshot):
             row,
         )
 
-    def _change_one(self, statement: str, values: tuple[Any, ...]) -> None:
-        """Compare and set: the lease must still be open, or nothing of this happened."""
-        self._execute(statement, values)
-        if self._connection.changes() != 1:
-            raise RuntimeError("a decision was made on a lease that is not open")
-
     def _execute(self, statement: str, values: tuple[Any, ...]) -> None:
-        self._connection.execute(statement, values)
+        self._db.execute(statement, values)
 
 
 def loading_entry(constitution: Constitution, drill: DrillMark | None) -> Entry:
@@ -245,17 +200,7 @@ def loading_entry(constitution: Constitution, drill: DrillMark | None) -> Entry:
 def _head_row(tree: Tree, note: str, mark: Watermark) -> tuple[Any, ...]:
     assert mark.newest is not None
     held_until = None if mark.held_until is None else to_us(mark.held_until)
-    recovered = (None, None, None) if mark.recovered is None else _moment_row(mark.recovered)
-    newest = _moment_row(mark.newest)
+    recovered = (None, None, None) if mark.recovered is None else moment_row(mark.recovered)
+    newest = moment_row(mark.newest)
     voided = (mark.ahead_us, mark.voided_below, mark.voided_except)
     return (tree.size, tree.to_bytes(), note, *newest, *voided, held_until, *recovered)
-
-
-def _term_row(lease: Lease) -> tuple[Any, ...]:
-    idle_us = None if lease.idle_ttl is None else duration_us(lease.idle_ttl)
-    ends = (*_moment_row(lease.limit), *_moment_row(lease.deadline))
-    return (*ends, lease.renewals, lease.max_uses, idle_us, lease.uses)
-
-
-def _moment_row(moment: Moment) -> tuple[int, str, int]:
-    return to_us(moment.wall), moment.boot_id, moment.boot_us

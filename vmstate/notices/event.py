@@ -29,7 +29,7 @@ def spell_notice(
     left = ""
     if notice.event == "ending":
         assert notice.lease_seq is not None
-        lease = snapshot.lease(lease_id(notice.lease_seq))
+        lease = snapshot.leases.named(lease_id(notice.lease_seq))
         if lease is None or lease.ended is not None or lease.expires_at != receipt.expires_at:
             return None
         stack = snapshot.stack(lease.principal, baseline)
