@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from vmstate.canonical import Json
-from vmstate.drills.drill import Denial, Value
+from vmstate.drills.document import Denial, Value
 from vmstate.ledger.receipt import Receipt
 
 

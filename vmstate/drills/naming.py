@@ -16,7 +16,8 @@ from vmstate.constitution.document import Document as Law
 from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.lines import Place
-from vmstate.drills.drill import Drill, Step, Value
+from vmstate.drills.document import Step, Value
+from vmstate.drills.drill import Drill
 from vmstate.drills.numbering import PARTS, report_drill
 from vmstate.errors import DrillError, InputError
 from vmstate.leases.lease import ENGINE_ENDINGS

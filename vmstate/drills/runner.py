@@ -21,7 +21,8 @@ from vmstate import canonical
 from vmstate.authority import Authority
 from vmstate.clock import VirtualClock
 from vmstate.constitution.law import Constitution
-from vmstate.drills.drill import IDLE, Denial, Drill, Expectation, Step, Value, fill, parse_wait
+from vmstate.drills.document import IDLE, Denial, Expectation, Step, Value
+from vmstate.drills.drill import Drill
 from vmstate.drills.expect import (
     Difference,
     compare_denial,
@@ -30,6 +31,7 @@ from vmstate.drills.expect import (
     result_of,
 )
 from vmstate.drills.naming import check_names
+from vmstate.drills.references import fill, parse_wait
 from vmstate.drills.stand_ins import StandIns
 from vmstate.drills.verbs import VERBS, Stage, budgets_of, read_context
 from vmstate.errors import InputError, UnknownPrincipal, VmstateError

@@ -7,8 +7,10 @@ from typing import Any
 
 from vmstate.authority import Authority
 from vmstate.decisions.command import Escalate, Renew, make_command
-from vmstate.drills.drill import Arguments, Drill, Value, fill
+from vmstate.drills.document import Arguments, Value
+from vmstate.drills.drill import Drill
 from vmstate.drills.expect import Difference
+from vmstate.drills.references import fill
 from vmstate.drills.stand_ins import StandIns
 from vmstate.expiry import VirtualExpiry
 from vmstate.health import check_health

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from vmstate.canonical import Json, format_at
-from vmstate.drills.drill import Expectation
+from vmstate.drills.document import Expectation
 from vmstate.drills.expect import Difference, fields_of, spell
 from vmstate.drills.runner import DrillRun, StepRun
 from vmstate.ledger.receipt import Receipt
