@@ -206,7 +206,10 @@ def test_preset(vm, vm_clock):
     ("marker", "told"),
     [
         ('constitution="none.toml"', "*none.toml: cannot be read*vmstate init"),
-        ('constitution="preset:none"', "there is no preset 'none': write starter or vaultmesh"),
+        (
+            'constitution="preset:none"',
+            "there is no preset 'none': write agent or starter or vaultmesh",
+        ),
         ('constituton="x.toml"', "the marker vmstate has 'constituton': it takes*nothing else"),
         ('"x.toml"', "the marker vmstate has 'x.toml': it takes*nothing else"),
     ],
