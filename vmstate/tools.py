@@ -21,19 +21,24 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from vmstate import canonical
+from vmstate.answers import (
+    Result,
+    authority_now,
+    blocked,
+    health_now,
+    history_of,
+    newest,
+    result_of,
+    treasury_now,
+)
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import Escalate, make_command
 from vmstate.drills.stand_ins import StandIns
 from vmstate.errors import InputError, UnknownPrincipal
-from vmstate.health import check_health
-from vmstate.ledger.receipt import Receipt
 from vmstate.session import Session, seat, session
 from vmstate.signing import new_nonce
 
-Result = dict[str, Any]
 _Call = TypeVar("_Call", bound=Callable[..., Result])
-
-HISTORY = 1_000  # receipts that a history holds, the newest
 
 
 class EscalationType(StrEnum):
@@ -132,7 +137,7 @@ def deescalate(
     receipt = here.authority.release(here.principal, escalation_id, ending=ending, reason=reason)
     ends = here.authority.receipts(after=before - 1, type_="profile_deescalation")
     ended = [end.lease for end in ends if end.seq <= receipt.seq]
-    return {**_result(receipt), "escalation_id": escalation_id, "ended": ended}
+    return {**result_of(receipt), "escalation_id": escalation_id, "ended": ended}
 
 
 def get_active_escalations() -> Result:
@@ -156,7 +161,7 @@ def get_active_escalations() -> Result:
 def get_escalation_history() -> Result:
     """Grants, ends and refusals, the oldest first; the newest thousand of them."""
     kept = {"profile_escalation", "profile_deescalation", "lease_renewed", "auth_failure"}
-    history = [_history(receipt) for receipt in _newest() if receipt.type in kept]
+    history = [history_of(receipt) for receipt in newest(session()) if receipt.type in kept]
     return {"success": True, "history": history, "count": len(history)}
 
 
@@ -170,9 +175,9 @@ def cognitive_context(include: Iterable[str] = ("health",)) -> Result:
     """
     here = session()
     parts: Mapping[str, Callable[[Session], Result]] = {
-        "health": _health,
-        "treasury": _treasury,
-        "authority": _authority,
+        "health": health_now,
+        "treasury": treasury_now,
+        "authority": authority_now,
     }
     include = (include,) if isinstance(include, str) else tuple(include)
     unknown = [name for name in include if name not in parts]
@@ -198,7 +203,7 @@ def cognitive_invoke_tem(threat_id: str, reason: str = "") -> Result:
 
 def cognitive_audit_trail() -> Result:
     """What stands in the cognitive scroll, the oldest first."""
-    decisions = [_history(r) for r in _newest() if r.fields["scroll"] == "cognitive"]
+    decisions = [history_of(r) for r in newest(session()) if r.fields["scroll"] == "cognitive"]
     return {"success": True, "decisions": decisions, "count": len(decisions)}
 
 
@@ -224,8 +229,8 @@ def guardian_anchor(reason: str = "") -> Result:
     """Put the scrolls' roots and the checkpoint's digest on the record, as guardian."""
     here = session()
     if here.in_drill and (why := seat(here, "guardian", exactly=False)):
-        return _blocked(why)
-    return _result(here.authority.anchor(here.principal, reason=reason))
+        return blocked(why)
+    return result_of(here.authority.anchor(here.principal, reason=reason))
 
 
 @_together
@@ -233,11 +238,11 @@ def treasury_create_budget(budget_id: str, name: str, allocated: int, currency: 
     """Allocate a budget, as guardian."""
     here = session()
     if here.in_drill and (why := seat(here, "guardian", exactly=False)):
-        return _blocked(why)
+        return blocked(why)
     receipt = here.authority.create_budget(
         here.principal, budget_id, name=name, allocated=allocated, unit=currency
     )
-    return {**_result(receipt), "budget_id": budget_id, "allocated": allocated}
+    return {**result_of(receipt), "budget_id": budget_id, "allocated": allocated}
 
 
 @_together
@@ -245,11 +250,11 @@ def treasury_debit(budget_id: str, amount: int, description: str = "") -> Result
     """Spend from a budget, as operator; more than its balance is refused before any write."""
     here = session()
     if here.in_drill and (why := seat(here, "operator", exactly=False)):
-        return _blocked(why)
+        return blocked(why)
     receipt = here.authority.debit(here.principal, budget_id, amount, reason=description)
     line = receipt.fields["cost"][0]
     balance = line["available"] - line["charged"]
-    return {**_result(receipt), "budget_id": budget_id, "balance": balance}
+    return {**result_of(receipt), "budget_id": budget_id, "balance": balance}
 
 
 # ---- inside ------------------------------------------------------------------------------------
@@ -267,7 +272,7 @@ def _climb(
 ) -> Result:
     here = session()
     if here.stand_ins is not None and (why := seat(here, claim, exactly=True)):
-        return _blocked(why)
+        return blocked(why)
     asked: dict[str, Any] = {"principal": here.principal, "to": to, "trigger": trigger}
     asked |= {"reason": reason, "facts": facts}
     claims: list[Unmet] = []
@@ -278,7 +283,7 @@ def _climb(
     if here.stand_ins is not None and (facts or approved_by is not None):
         asked |= _backing(here.stand_ins, here, asked, approved_by)
     command = make_command(Escalate, {**asked, "claims": tuple(claims)})
-    return _result(here.authority.submit(command))
+    return result_of(here.authority.submit(command))
 
 
 def _false_claims(here: Session, claim: str, approved_by: str | None) -> list[Unmet]:
@@ -337,89 +342,14 @@ def _act(name: str, *, reason: str, arguments: Mapping[str, str]) -> Result:
     here = session()
     table = here.authority.constitution.document.acts.get(name)
     if table is not None and here.in_drill and (why := seat(here, table.profile, exactly=False)):
-        return _blocked(why)
+        return blocked(why)
     receipt = here.authority.act(here.principal, name, reason=reason, arguments=dict(arguments))
     result = receipt.fields["what"]["result"]
-    return {**_result(receipt), "dry_run": result == "dry_run", "simulated": result == "simulated"}
-
-
-def _result(receipt: Receipt) -> Result:
-    said = receipt.fields
-    what = said["what"]
     return {
-        "success": receipt.granted,
-        "error": receipt.message or None,
-        "escalation_id": what["lease"],
-        "from_profile": what["from"],
-        "to_profile": what["to"],
-        "expires_at": what["expires_at"],
-        "reversible": said["reversible"],
-        "tem_context_hash": said["proofs"].get("tem_context_hash"),
-        "rule": receipt.rule,
-        "receipt": receipt.seq,
-        "receipt_hash": receipt.id,
-        "drill": said["drill"],
+        **result_of(receipt),
+        "dry_run": result == "dry_run",
+        "simulated": result == "simulated",
     }
-
-
-def _history(receipt: Receipt) -> Result:
-    said = receipt.fields
-    return {
-        **_result(receipt),
-        "type": receipt.type,
-        "outcome": receipt.outcome,
-        "at": said["at"],
-        "principal": said["who"]["principal"],
-        "trigger": said["what"]["trigger"],
-        "ending": said["what"]["ending"],
-        "act": said["what"]["act"],
-        "reason": said["why"],
-        "facts": said["authority"]["facts"],
-    }
-
-
-def _blocked(why: str) -> Result:
-    """What stands in the way was not the thing asked for: nothing was decided about that."""
-    return {"success": False, "error": f"blocked: {why}", "blocked": True}
-
-
-def _newest() -> tuple[Receipt, ...]:
-    authority = session().authority
-    return authority.receipts(after=max(authority.size() - HISTORY - 1, -1), limit=HISTORY)
-
-
-def _health(here: Session) -> Result:
-    health = check_health(here.authority, here.expiry)
-    drill = {"drill_mode": "ON" if here.in_drill else "OFF"}
-    return {"status": health.status, "faults": list(health.faults), **drill}
-
-
-def _treasury(here: Session) -> Result:
-    budgets = here.authority.budgets()
-    table = here.authority.constitution.document.drill
-    ceiling = table.budget_ceiling if here.in_drill and table is not None else None
-    return {
-        "ceiling": ceiling,
-        "budgets": [
-            {
-                "budget_id": one.id,
-                "name": one.name,
-                "currency": one.unit,
-                "allocated": one.allocated,
-                "available": one.available,
-            }
-            for one in budgets
-        ],
-    }
-
-
-def _authority(here: Session) -> Result:
-    try:
-        standing = here.authority.standing(here.principal)
-    except UnknownPrincipal as error:
-        return {"principal": here.principal, "profile": None, "error": str(error)}
-    expires_at = None if standing.expires_at is None else canonical.format_at(standing.expires_at)
-    return {"principal": here.principal, "profile": standing.profile, "expires_at": expires_at}
 
 
 def _spell(value: float | Decimal | str) -> str:
