@@ -84,6 +84,16 @@ def test_one_is_never_answered_with_what_somebody_else_or_another_verb_was_told(
     assert reason.seq == SAME + 3
 
 
+@pytest.mark.parametrize("verb", [Escalate, Release])
+def test_whoever_asks_for_names_that_they_make_up_is_written_no_more_often(flooded, verb):
+    vm, _ = flooded
+    asked = {"lease": "lease-1"} if verb is Release else {"to": "guardian", "trigger": "asked"}
+    for number in range(ALIKE + 40):
+        vm.submit(verb(principal=f"u:{number}", actor="u:a", **asked))
+    assert vm.size() == 1 + ALIKE
+    assert refused(vm).seq == 1 + ALIKE  # what they ask for themselves is another matter
+
+
 def test_a_refusal_is_decided_each_time_so_what_has_become_lawful_is_granted(flooded):
     vm, _ = flooded
     for _ in range(SAME + 10):

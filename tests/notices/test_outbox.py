@@ -300,6 +300,16 @@ def test_names_that_are_made_up_are_told_as_one(pager):
     assert told["message"].startswith("unknown names were denied 5 times: unknown_principal")
 
 
+def test_what_one_is_denied_for_others_is_told_as_one(pager):
+    desk, vm, deliverer = pager("denied")
+    for number in range(5):
+        vm.escalate(f"u:{number}", "operator", trigger="asked", actor="u:z")
+    assert deliverer.deliver_due() == 1
+    (told,) = desk.told("pager")
+    assert (told["count"], told["principal"]) == (5, None)
+    assert told["message"] == "u:z, asking for others, was denied 5 times: not_self"
+
+
 def test_a_flood_of_denials_leaves_no_more_rows_than_the_bound(pager, monkeypatch):
     monkeypatch.setattr("vmstate.ledger.outbox.FOLDS", 3)
     desk, vm, deliverer = pager("denied")

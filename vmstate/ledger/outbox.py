@@ -8,7 +8,8 @@ elsewhere (`vmstate.notices`), so that no listener stands in the way of a decisi
     ending    planned with a grant or a renewal, for `before` its end; dropped with the lease
     ended     a lease ended, however it did
     lock      somebody was locked, or a lock lifted
-    denied    refusals, in numbers: of one principal for one set of reasons, once a minute at most
+    denied    refusals, in numbers: of one principal for one set of reasons, or of one asker for
+              whomever else, once a minute at most
     amended   the constitution was amended
 
 A target that is never reached keeps its rows. They are as many as the receipts it is to be told of,
@@ -35,7 +36,7 @@ STUCK_AFTER = 5  # attempts after which a row no longer stands before others
 LATE_AFTER = timedelta(minutes=1)  # for a row that nobody even tried to tell
 
 OTHERS = ""  # the fold of refusals that have no row of their own
-_NOBODY = "?"  # no principal's name begins so
+_NOBODY, _FOR_OTHERS = "?", "@"  # no principal's name begins so
 
 _EVENT_OF = {
     "request": "request",
@@ -99,7 +100,13 @@ class Notice:
     @property
     def is_of_many(self) -> bool:
         """Whether it counts the refusals of more people than the last of them."""
-        return self.fold is not None and (self.fold == OTHERS or self.fold.startswith(_NOBODY))
+        fold = self.fold
+        return fold is not None and (fold == OTHERS or fold[0] in (_NOBODY, _FOR_OTHERS))
+
+    @property
+    def is_for_others(self) -> bool:
+        """Whether it counts what one asker was refused for others, and not for themselves."""
+        return self.fold is not None and self.fold.startswith(_FOR_OTHERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,12 +305,17 @@ class Outbox:
 def _fold_of(receipt: Receipt) -> str:
     """Of whom, and why: refusals of which this is the same are told together.
 
-    Names that nobody knows are one: whoever makes them up would have a row for each.
+    Names that nobody knows are one, and so are all those that one asker asks for: whoever makes
+    them up would have a row for each.
     """
     codes = sorted({one.code for one in receipt.unmet})
-    known = "unknown_principal" not in codes
-    who = receipt.fields["who"]["principal"] if known else _NOBODY
-    return f"{who} {' '.join(codes)}"
+    who = receipt.fields["who"]
+    of = who["principal"]
+    if "unknown_principal" in codes:
+        of = _NOBODY
+    elif who["actor"] != who["principal"]:
+        of = f"{_FOR_OTHERS}{who['actor']}"
+    return f"{of} {' '.join(codes)}"
 
 
 def _values(target: str, now: Moment) -> dict[str, Any]:

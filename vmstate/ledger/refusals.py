@@ -5,8 +5,9 @@ them. So within a minute, by the boot hand, a refusal that repeats is counted in
 
 * one that is the same to the letter (who asks and how that is proven, all that they ask for and
   hand in, the rule, the reasons) from the ninth on;
-* one of the same kind (who asks and how that is proven, for whom, by which verb, for which
-  reasons) from the sixty-fifth on, whatever it says besides.
+* one of the same kind (who asks and how that is proven, whether for themselves, by which verb, for
+  which reasons) from the sixty-fifth on, whatever it says besides. Whoever asks for others makes up
+  their names: whom it would have been for does not tell one kind from another.
 
 It is answered with the newest receipt of its like: a denial, for the same reasons, that stands in
 the ledger. Every command is decided all the same, so an answer never differs in more than what that
@@ -134,10 +135,10 @@ def _may_count(transaction: Transaction, command: CommandBase, answer: Entry) ->
 def _keys(command: CommandBase, answer: Entry) -> tuple[str, str]:
     codes: list[Json] = [*sorted({one.code for one in answer.grounds.unmet})]
     caller = None if command.caller is None else str(command.caller)
-    who: list[Json] = [answer.actor, answer.principal, answer.proof, caller]
-    kind: list[Json] = [command.verb, *who, codes]
+    for_themselves = answer.actor == answer.principal
+    kind: list[Json] = [command.verb, answer.actor, for_themselves, answer.proof, caller, codes]
     order = None if command.order is None else command.order.statement.id
-    asked: list[Json] = [*kind, answer.grounds.rule, command.reason, order]
+    asked: list[Json] = [*kind, answer.principal, answer.grounds.rule, command.reason, order]
     asked += [command.idempotency_key, {**order_arguments(command)}]
     same, alike = (canonical.digest(canonical.encode(one)) for one in (asked, kind))
     return same, alike

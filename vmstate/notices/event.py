@@ -96,9 +96,10 @@ def _denied(notice: Notice, receipt: Receipt) -> str:
     """Who was, as far as it is one; the receipt is of the last of several."""
     if notice.fold == OTHERS:
         return "others were"
-    return (
-        "unknown names were" if notice.is_of_many else f"{receipt.fields['who']['principal']} was"
-    )
+    who = receipt.fields["who"]
+    if notice.is_for_others:
+        return f"{who['actor']}, asking for others, was"
+    return "unknown names were" if notice.is_of_many else f"{who['principal']} was"
 
 
 def _sentence(notice: Notice, receipt: Receipt, left: str) -> str:
