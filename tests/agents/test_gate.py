@@ -172,6 +172,24 @@ async def test_a_running_call_is_stopped_when_its_lease_ends(desks, mode):
     )
 
 
+@pytest.mark.parametrize("how", ["deadline", "release"])
+async def test_what_was_counted_under_a_lease_is_on_record_once_it_has_ended(desks, how):
+    lease = desks.operator()
+    async with desks.agent_at(watching=True) as agent:
+        for _ in range(3):
+            assert not (await agent.call_tool("look", {})).is_error
+        assert desks.receipts("tool_call") == []
+        if how == "deadline":
+            desks.wait(hours=1)
+        else:
+            await agent.call_tool("vmstate_release", {"lease": lease})
+        with anyio.fail_after(5):
+            while not desks.receipts("tool_call"):
+                await anyio.sleep(0.01)
+    (counted,) = desks.receipts("tool_call")
+    assert counted.fields["what"]["detail"]["count"] == 3
+
+
 async def test_a_call_whose_rule_lets_it_finish_finishes(desks):
     desks.operator()
     async with desks.agent_at(watching=True) as agent:

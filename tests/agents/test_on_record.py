@@ -40,6 +40,17 @@ def test_a_count_is_written_once_it_is_old_or_large(desks, monkeypatch):
     assert [detail["count"] for detail in details(desks, "tool_call")] == [3, 1]
 
 
+def test_what_was_counted_of_somebody_is_written_for_them_alone(desks):
+    call(desks)
+    call(desks, principal="agent:8")
+    call(desks, "change")
+    call(desks, "change")
+    desks.warden.flush(of=[desks.agent])
+    (detail,) = details(desks, "tool_call")
+    assert detail["count"] == 1
+    assert len(desks.receipts("auth_failure")) == 1
+
+
 def test_the_digest_of_a_count_is_over_the_digests_of_its_calls_in_order(desks):
     salts = [call(desks, arguments={"n": number}).salt for number in range(3)]
     desks.warden.flush(everything=True)

@@ -11,6 +11,7 @@ A call that runs when its authority ends is stopped, unless its rule lets it fin
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -215,8 +216,9 @@ class Gate:
         flushed = anyio.current_time()
         while True:
             try:
-                await self._tell(self._look())
+                changed = self._look()
                 self._stop_what_is_over()
+                await self._follow(changed)
                 if anyio.current_time() - flushed >= FLUSH_EVERY:
                     flushed = anyio.current_time()
                     await self._in_thread(self.warden.flush)
@@ -273,6 +275,13 @@ class Gate:
                 self._held[principal] = profile
                 changed.append(principal)
         return changed
+
+    async def _follow(self, principals: list[str]) -> None:
+        """Tell those whose profile has changed, and put on record what they did until then."""
+        await self._tell(principals)
+        if principals:
+            with suppress(LedgerError):  # what could not be written is counted on
+                await self._in_thread(partial(self.warden.flush, of=principals))
 
     async def _tell(self, principals: Iterable[str]) -> None:
         has = self.upstream.capabilities
@@ -347,7 +356,7 @@ class Gate:
             answer = await self._in_thread(partial(tool.call, caller, arguments))
         except VmstateError as error:
             return failed(error)
-        await self._tell(self._look())
+        await self._follow(self._look())
         return own_result(answer)
 
     async def _listed(self, listing: Awaitable[_Result]) -> _Result:

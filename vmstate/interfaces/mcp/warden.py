@@ -14,7 +14,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -227,8 +227,8 @@ class Warden:
         locks = self.door.locks()
         return not any(lock.covers(law, law.people, principal, lease.profile) for lock in locks)
 
-    def flush(self, *, everything: bool = False) -> None:
-        """Write what has been counted for long enough, or all of it.
+    def flush(self, *, everything: bool = False, of: Collection[str] = ()) -> None:
+        """Write what has been counted for long enough, what was allowed to those in `of`, or all.
 
         Raises:
             LedgerUnavailable: what could not be written is counted on.
@@ -236,7 +236,9 @@ class Warden:
         now = time.monotonic()
         with self._lock:
             due = [
-                key for key, fold in self._folds.items() if everything or _is_due(key, fold, now)
+                key
+                for key, fold in self._folds.items()
+                if everything or _is_due(key, fold, now) or (key[0] in of and not key[3])
             ]
         for key in due:
             with self._lock:
