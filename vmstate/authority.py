@@ -26,7 +26,6 @@ from vmstate.errors import LedgerUnavailable
 from vmstate.ledger.in_force import InForce
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.refusals import any_closed, put_on_record, record
-from vmstate.ledger.snapshot import Scope
 from vmstate.ledger.store import BUSY_MS, Ledger
 from vmstate.ledger.sweep import (
     amend_leases,
@@ -209,8 +208,7 @@ class Authority(Reading):
         reboot the only hand left would be the one that was stepped (law 11). What a reboot lost
         sight of stays lost by its mark.
         """
-        scope = Scope(self.constitution.baseline)
-        state = transaction.state(self.constitution.baseline, scope)
+        state = transaction.time(self.constitution.baseline)
         said = tuple(transaction.append(e, now) for e in self._law.decider.opening(state, now))
         said = (*said, *put_on_record(transaction, now))
         details = [one.fields["what"]["detail"] for one in said if one.type == "clock_anomaly"]

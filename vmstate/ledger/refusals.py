@@ -50,6 +50,7 @@ _COUNT = """UPDATE refusal SET counted = counted + 1, last_us = :at,
 _CLOSED = """SELECT * FROM refusal WHERE began_boot = :boot AND began_boot_us <= :since
     UNION ALL SELECT * FROM refusal WHERE began_boot < :boot
     UNION ALL SELECT * FROM refusal WHERE began_boot > :boot"""
+_ANY = "SELECT 1 FROM refusal LIMIT 1"  # mostly there are none, which is told soonest so
 _ANY_CLOSED = f"SELECT 1 FROM ({_CLOSED}) LIMIT 1"
 _OWED = f"""SELECT key, seq, counted, first_us, last_us, same FROM ({_CLOSED})
     WHERE counted > 0 ORDER BY first_us, seq LIMIT :n"""
@@ -107,7 +108,9 @@ def any_closed(snapshot: Snapshot, now: Moment) -> bool:
 
 def put_on_record(transaction: Transaction, now: Moment) -> tuple[Receipt, ...]:
     """Write the receipts of what was counted in windows that are over."""
-    written = []
+    written: list[Receipt] = []
+    if next(transaction.execute(_ANY), None) is None:
+        return ()
     owed = list(transaction.execute(_OWED, {**_closing(now), "n": OWED_AT_ONCE}))
     for key, seq, counted, first_us, last_us, same in owed:
         folded: dict[str, Json] = {

@@ -4,7 +4,7 @@ A snapshot is good inside the read or the transaction that handed it out, and no
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -115,6 +115,13 @@ class Snapshot:
             return DrillState()
         return DrillState(Moment(from_us(row[0]), row[1], row[2]), off=bool(row[3]))
 
+    def time(self, baseline: str) -> State:
+        """What bears on a decision whomever it is about: time, the drill's mode, locks."""
+        head, drill = self.head(), self.drill()
+        stack = LeaseStack(baseline, head.watermark, (), None if drill is None else drill.until)
+        locks = self.locks.standing()
+        return State(baseline, stack, head.tree.size, drill=drill, locks=locks)
+
     def state(
         self,
         principal: str,
@@ -127,20 +134,19 @@ class Snapshot:
 
         `asked` is the request that the decision is about.
         """
-        stack = self.stack(principal, scope.baseline)
+        state = self.time(scope.baseline)
+        leases = self.leases.open_of(principal)
         record = self.leases.record(scope.family, scope.timed)
         named = {one: found for one in budgets if (found := self.budget(one)) is not None}
         allocated = next(self._db.execute("SELECT total(allocated) FROM budget"))[0]
-        return State(
+        return replace(
+            state,
             principal=principal,
-            stack=stack,
-            next_seq=self.head().tree.size,
+            stack=replace(state.stack, leases=leases),
             record=record,
             used=self.used(statements),
             budgets=named,
             allocated=int(allocated),
-            drill=self.drill(),
-            locks=self.locks.standing(),
             waiting=self.requests.waiting(scope.family or (principal,)),
             asked=asked,
         )
