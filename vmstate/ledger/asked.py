@@ -16,6 +16,7 @@ _COLUMNS = """seq, id, principal, rule, body, state, opened_us, opened_boot, ope
     waits_us, usable_us, deadline_us, deadline_boot, deadline_boot_us,
     ended_us, ended_boot, ended_boot_us"""
 _SELECT = f"SELECT {_COLUMNS} FROM request"
+_ANY_OPEN = "SELECT 1 FROM request INDEXED BY request_waiting WHERE ended_us IS NULL LIMIT 1"
 _STATEMENTS = "SELECT body FROM handed_in WHERE request_seq = ? ORDER BY seq, id"
 # What the wall ended, what the boot hand ended, what an earlier wall of this boot ended of earlier
 # boots, what a clock in the past voided, and what was opened under another law.
@@ -84,6 +85,8 @@ class AskedTable:
 
     def due(self, values: dict[str, Any]) -> tuple[Asked, ...]:
         """Open requests that are over; `values` are those by which leases are found too."""
+        if next(self._db.execute(_ANY_OPEN), None) is None:
+            return ()  # asked first: the question itself costs a hundred times this
         found = [self._read(row) for row in list(self._db.execute(_DUE, values))]
         return tuple(one for one in found if one is not None)
 

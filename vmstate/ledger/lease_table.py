@@ -7,7 +7,7 @@ from typing import Any
 from vmstate.clock import Moment, duration_us, from_us
 from vmstate.leases.lease import Lease, lease_id
 from vmstate.leases.watermark import Watermark
-from vmstate.ledger.rows import LATEST_US, PAGE, Connection, moment_row, next_deadlines
+from vmstate.ledger.rows import LATEST_US, PAGE, Connection, any_due, moment_row, next_deadlines
 
 RECORD_LEASES = 64  # of one profile: its cool-down keeps more from falling into one hold
 
@@ -16,10 +16,12 @@ _COLUMNS = """seq, principal, profile, rule, trigger, parent_seq,
     deadline_us, deadline_boot, deadline_boot_us, renewals, max_uses, idle_us, uses,
     ended_us, ended_boot, ended_boot_us, ending, unseated"""
 _OPEN_OF = f"SELECT {_COLUMNS} FROM lease WHERE principal = ? AND ended_us IS NULL ORDER BY seq"
-_EVERY_OPEN = f"""SELECT {_COLUMNS} FROM lease WHERE ended_us IS NULL AND seq > ?
+_EVERY_OPEN = f"""SELECT {_COLUMNS} FROM lease INDEXED BY lease_standing
+    WHERE ended_us IS NULL AND seq > ?
     ORDER BY seq LIMIT ?"""
 # Everybody at the lowest lease of theirs, so that each comes once.
-_HOLDERS = """SELECT seq, principal FROM lease AS one WHERE ended_us IS NULL AND seq > ?
+_HOLDERS = """SELECT seq, principal FROM lease AS one INDEXED BY lease_standing
+    WHERE ended_us IS NULL AND seq > ?
     AND seq = (SELECT min(seq) FROM lease WHERE principal = one.principal AND ended_us IS NULL)
     ORDER BY seq LIMIT ?"""
 _EVERY = f"SELECT {_COLUMNS} FROM lease WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -37,7 +39,7 @@ _DUE = """SELECT principal, seq, deadline_us, deadline_boot, deadline_boot_us FR
     UNION SELECT * FROM (SELECT * FROM lease
         WHERE :latest > :wall AND ended_us IS NULL AND deadline_us <= :latest
         AND deadline_boot <> :boot ORDER BY deadline_us LIMIT :n)
-    UNION SELECT * FROM (SELECT * FROM lease
+    UNION SELECT * FROM (SELECT * FROM lease INDEXED BY lease_standing
         WHERE :void AND ended_us IS NULL AND seq < :below
         AND (granted_boot < :keep OR granted_boot > :keep) LIMIT :n))
     ORDER BY deadline_us, seq DESC LIMIT :n"""
@@ -97,6 +99,8 @@ class LeaseTable:
 
     def due(self, values: dict[str, Any]) -> Iterator[tuple[str, int, Moment]]:
         """Holder, number and deadline of open leases that are over by `values`."""
+        if not any_due(self._db, "lease", values):
+            return
         for principal, seq, us, boot, boot_us in self._db.execute(_DUE, values):
             if 0 <= us < LATEST_US:
                 yield principal, seq, Moment(from_us(us), boot, boot_us)

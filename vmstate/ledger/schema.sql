@@ -88,6 +88,7 @@ CREATE TABLE lease (
     CHECK ((ended_us IS NULL) = (ending IS NULL))
 ) STRICT;
 CREATE INDEX lease_open ON lease (principal, seq) WHERE ended_us IS NULL;
+CREATE INDEX lease_standing ON lease (seq) WHERE ended_us IS NULL;
 CREATE INDEX lease_due ON lease (deadline_us, seq) WHERE ended_us IS NULL;
 CREATE INDEX lease_due_by_boot ON lease (deadline_boot, deadline_boot_us) WHERE ended_us IS NULL;
 CREATE INDEX lease_open_by_boot ON lease (granted_boot, seq) WHERE ended_us IS NULL;
