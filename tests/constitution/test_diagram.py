@@ -11,17 +11,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from vmstate.constitution.diagram import (
-    ROW_CHARACTERS,
-    STANDINGS,
-    SYMBOL_CHARACTERS,
-    Standing,
-    format_for,
-    render,
-    to_dot,
-    to_mermaid,
-)
+from vmstate.constitution.diagram import format_for, render, to_dot, to_mermaid
 from vmstate.constitution.loading import load_constitution, read_constitution
+from vmstate.constitution.wording import ROW_CHARACTERS, STANDINGS, SYMBOL_CHARACTERS, Standing
 from vmstate.errors import InputError
 
 ROOT = Path(__file__).parents[2]

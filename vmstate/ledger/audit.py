@@ -22,26 +22,21 @@ checkpoint kept elsewhere shows that. What a boot-time hand read stands in no re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from vmstate.canonical import Json
-from vmstate.clock import to_us
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import read_constitution
 from vmstate.errors import ConstitutionError, InputError, TamperError
-from vmstate.leases.lease import Lease, lease_id
-from vmstate.leases.lock import Lock
 from vmstate.ledger.bundle import Bundle, Progress
 from vmstate.ledger.checkpoint import Checkpoint, VerifierKey, open_checkpoint
+from vmstate.ledger.compared import LeaseRows, RequestRows, compare_head, compare_tables
 from vmstate.ledger.finding import SEE_AUDIT, Finding
-from vmstate.ledger.held import Held
 from vmstate.ledger.laws import laws_of_bundle, laws_of_file
 from vmstate.ledger.lease_table import lease_seq
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.replay import Replay
-from vmstate.ledger.retold import Told
 from vmstate.ledger.snapshot import Head, Snapshot
 from vmstate.ledger.store import Ledger
 
@@ -98,16 +93,16 @@ def audit_ledger(
         law, replay.find_law = replay.law, laws_of_file(snapshot)
         note = None if head is None else head.note
         roots = _begin(replay, note, str(ledger.verifier), kept)
-        rows = _LeaseRows(replay, snapshot)
+        rows = LeaseRows(replay, snapshot)
         replay.on_end = rows.compare
-        asked = _RequestRows(replay, snapshot)
+        asked = RequestRows(replay, snapshot)
         replay.requests.on_end = asked.compare
         _read_all(replay, _bodies(replay, snapshot), roots, progress)
         rows.compare_rest()
         asked.compare_rest()
-        _compare_tables(replay, snapshot)
+        compare_tables(replay, snapshot)
         if head is not None:
-            _compare_head(replay, head)
+            compare_head(replay, head)
         if ledger.origin != replay.origin:
             replay.find(f"the heading says {ledger.origin!r}, the key is that of {replay.origin!r}")
         mark: Json = None if ledger.drill is None else ledger.drill.body()
@@ -203,200 +198,6 @@ def _bodies(replay: Replay, snapshot: Snapshot) -> Iterator[bytes]:
             if columns != wanted:
                 replay.find("a column that indexes it says otherwise", seq)
         yield body
-
-
-class _LeaseRows:
-    """Law 2 from the other side: every row of the table of leases, beside what receipts say."""
-
-    def __init__(self, replay: Replay, snapshot: Snapshot) -> None:
-        self._replay = replay
-        self._snapshot = snapshot
-
-    def compare(self, held: Held) -> None:
-        """One lease that has ended, or is open at the end."""
-        name = lease_id(held.seq)
-        row = self._snapshot.leases.named(name)
-        if row is None:
-            self._replay.find(
-                f"the table of leases has no row for {name}, or none that can be read"
-            )
-            return
-        if not (_equally_long(row) and _within_limit(row)):
-            self._replay.find(f"the table of leases gives {name} another length by the boot hand")
-        differing = [key for key, said in _said(held).items() if said != _written(row)[key]]
-        if differing:
-            told = ", ".join(differing)
-            self._replay.find(f"the table of leases is wrong on {name}: {told}")
-
-    def compare_rest(self) -> None:
-        """What is open, and whether there are rows that no receipt granted."""
-        for held in self._replay.leases.values():
-            self.compare(held)
-        rows = sum(1 for _ in self._snapshot.leases.rows())
-        if rows != self._replay.granted:
-            granted = self._replay.granted
-            self._replay.find(f"the table of leases has {rows} rows, the receipts grant {granted}")
-            self._name_strangers()
-
-    def _name_strangers(self) -> None:
-        for seq in self._snapshot.leases.rows():
-            with suppress(Exception):
-                if self._snapshot.receipt(seq).type == "profile_escalation":
-                    continue
-            self._replay.find(f"the table of leases has {lease_id(seq)}, which no receipt granted")
-
-
-def _equally_long(row: Lease) -> bool:
-    """Whether both hands give a lease the same length, where they can be compared."""
-    if row.renewals or row.granted.boot_id != row.limit.boot_id:
-        return True
-    by_boot = timedelta(microseconds=row.limit.boot_us - row.granted.boot_us)
-    return by_boot == row.limit.wall - row.granted.wall
-
-
-def _within_limit(row: Lease) -> bool:
-    """Whether what idleness may end ends by the limit on both hands, and all else at it."""
-    if row.idle_ttl is None:
-        return row.deadline == row.limit
-    same_boot = row.deadline.boot_id == row.limit.boot_id
-    by_boot = not same_boot or row.deadline.boot_us <= row.limit.boot_us
-    return by_boot and row.deadline.wall <= row.limit.wall
-
-
-def _said(held: Held) -> dict[str, object]:
-    return {
-        "principal": held.principal,
-        "profile": held.profile,
-        "rule": held.rule,
-        "trigger": held.trigger,
-        "parent": held.parent,
-        "granted_at": held.granted_at,
-        "expires_at": held.expires_at,
-        "ends_at": held.ends_at,
-        "max_uses": held.max_uses,
-        "idle_ttl": held.idle_ttl,
-        "uses": held.uses,
-        "renewals": held.renewals,
-        "ended_at": held.ended_at,
-        "ending": held.ending,
-        "unseated": held.unseated,
-    }
-
-
-def _written(row: Lease) -> dict[str, object]:
-    return {
-        "principal": row.principal,
-        "profile": row.profile,
-        "rule": row.rule,
-        "trigger": row.trigger,
-        "parent": row.parent,
-        "granted_at": row.granted_at,
-        "expires_at": row.expires_at,
-        "ends_at": row.ends_at,
-        "max_uses": row.max_uses,
-        "idle_ttl": row.idle_ttl,
-        "uses": row.uses,
-        "renewals": row.renewals,
-        "ended_at": None if row.ended is None else row.ended.wall,
-        "ending": row.ending,
-        "unseated": row.unseated,
-    }
-
-
-class _RequestRows:
-    """The same for the table of requests, and for what was handed in for them."""
-
-    def __init__(self, replay: Replay, snapshot: Snapshot) -> None:
-        self._replay = replay
-        self._table = snapshot.requests
-
-    def compare(self, told: Told) -> None:
-        """One request that has ended, or is open at the end."""
-        row, name = self._table.named(told.request.id), f"the request of receipt {told.seq}"
-        if row is None:
-            self._replay.find(
-                f"the table of requests has no row for {name}, or none that can be read"
-            )
-            return
-        said = {
-            "seq": (told.seq, row.seq),
-            "rule": (told.rule, row.rule),
-            "state": (told.state, row.state),
-            "opened": (told.opened_at, row.opened.wall),
-            "waits": (told.waits_until, row.waits_until),
-            "usable": (told.usable_until, row.usable_until),
-            "deadline": (told.deadline, row.deadline.wall),
-            "ended": (told.ended_at, None if row.ended is None else row.ended.wall),
-            "statements": (tuple(told.statements.values()), row.statements),
-        }
-        differing = [key for key, (receipts, written) in said.items() if receipts != written]
-        if differing:
-            told_ = ", ".join(differing)
-            self._replay.find(f"the table of requests is wrong on {name}: {told_}")
-
-    def compare_rest(self) -> None:
-        """What is open, and whether there are rows that no receipt opened."""
-        for told in self._replay.requests.open.values():
-            self.compare(told)
-        rows, opened = self._table.rows(), self._replay.requests.opened
-        if rows != opened:
-            self._replay.find(f"the table of requests has {rows} rows, the receipts open {opened}")
-
-
-def _compare_tables(replay: Replay, snapshot: Snapshot) -> None:
-    written = dict(snapshot.statements())
-    for statement in sorted(written.keys() ^ replay.used.keys()):
-        where = "has what no receipt used" if statement in written else "lacks what was used here"
-        replay.find(
-            f"the table of used statements {where}: {statement}", replay.used.get(statement)
-        )
-    for statement in sorted(written.keys() & replay.used.keys()):
-        if written[statement] != replay.used[statement]:
-            seq = replay.used[statement]
-            replay.find(f"the table of used statements is wrong on {statement}", seq)
-    if dict(snapshot.answers()) != replay.answered:
-        replay.find("the table of answered commands is not what the receipts answered")
-    if {one.id: one for one in snapshot.budgets()} != replay.budgets:
-        replay.find("the table of budgets is not what the receipts allocated and charged")
-    if {one.id: _lock(one) for one in snapshot.locks.every()} != {
-        name: _lock(one) for name, one in replay.locks.every.items()
-    }:
-        replay.find("the table of locks is not what the receipts set, lifted and ended")
-    drill = snapshot.drill()
-    until = drill.until.wall if drill is not None and drill.until is not None else None
-    if (until, drill is not None and drill.off) != (replay.drill_until, replay.drill_off):
-        replay.find("the drill's mode in the file is not what the receipts switched")
-    laws = snapshot.laws()
-    # The law is stored under the receipt that put it in force.
-    if laws != tuple(replay.laws):
-        replay.find("the constitutions in the file are not those that the receipts put in force")
-
-
-def _lock(lock: Lock) -> tuple[object, ...]:
-    """What receipts say of a lock; where a boot hand stood is not in them."""
-    until = None if lock.until is None else lock.until.wall
-    told = (lock.scope, lock.name, lock.by, lock.reason, lock.state)
-    return (*told, lock.locked.wall, until)
-
-
-def _compare_head(replay: Replay, head: Head) -> None:
-    mark = head.watermark
-    if head.tree != replay.tree:
-        replay.find("the head's tree is not the tree over the receipts")
-    pairs = {
-        "newest_us": (mark.newest.wall if mark.newest else None, replay.last_at),
-        "voided_below": (mark.voided_below, replay.voided_below),
-        "held_until_us": (mark.held_until, replay.held_until),
-        "recovered_us": (mark.recovered.wall if mark.recovered else None, replay.recovered_at),
-    }
-    for name, (written, said) in pairs.items():
-        if written != said:
-            replay.find(f"the head's {name} is {written}, by the receipts it is {said}")
-    if mark.newest is not None and replay.latest_at is not None:
-        # Of the boot hand receipts say nothing, but that it counts from nought.
-        least, most = to_us(mark.newest.wall) - mark.newest.boot_us, to_us(replay.latest_at)
-        if not least <= mark.ahead_us <= most:
-            replay.find(f"the head's ahead_us is {mark.ahead_us}, needs {least} to {most}")
 
 
 def _conclude(replay: Replay, roots: _Roots, law: Constitution | None) -> Audit:

@@ -145,7 +145,8 @@ def graph(settings: Settings, output: Path | None, *, live: bool) -> None:
 
     Without -o, Mermaid text goes to standard output.
     """
-    from vmstate.constitution.diagram import Standing, format_for, render
+    from vmstate.constitution.diagram import format_for, render
+    from vmstate.constitution.wording import Standing
 
     standings, as_of = tuple[Standing, ...](), None
     if live:
