@@ -69,10 +69,11 @@ def test_all_that_is_signed_is_shown_with_what_the_lease_would_really_last(asked
         "  for        as long as the rule allows",
         "  reason     ticket 4711: restore",
     ]
-    assert said[-5:] == [
+    assert said[-6:] == [
         "  state      pending until 2030-01-01 13:00:00Z",
         "  rule       guardian_on_request",
         "  would last 10m if activated now, cut by the parent",
+        "  at most    15m, if the lease below is renewed with it",
         "  approved   by nobody yet; takes 1 of approvers",
         "  missing    requires approval by 1 of approvers, has 0",
     ]
@@ -83,6 +84,12 @@ def test_all_that_is_signed_is_shown_with_what_the_lease_would_really_last(asked
         "parent",
     )
     assert body["body"]["reason"] == "ticket 4711: restore"
+
+
+def test_what_an_approval_that_is_soon_too_old_completes_is_good_for_no_longer(asked):
+    done = asked.ok(f"vmstate request approve {asked.id} {CAROL} --for 2m")
+    assert done == f"{asked.id} is complete: it may be activated until 2030-01-01 12:02:00Z\n"
+    assert shown(asked)["signed_until"] == "2030-01-01T12:02:00.000000Z"
 
 
 def test_an_approval_may_be_signed_elsewhere(asked):

@@ -513,6 +513,36 @@ def test_approvers_see_how_long_it_would_last_and_what_would_cut_it(world):
     assert (shown.lasts, shown.clipped_by) == (10 * MINUTE, "parent")
 
 
+def test_approvers_see_the_most_that_it_can_become_and_what_else_bounds_it(audited):
+    rule = "[escalations.guardian_on_request]"
+    world = audited((rule, f'{rule}\nmax_uses = 3\nidle_ttl = "4m"'))
+    request = opened(world)
+    world.wait(minutes=50)
+    shown = world.vm.request(request)
+    assert (shown.lasts, shown.lasts_at_most) == (10 * MINUTE, 30 * MINUTE)
+    assert shown.limits == ("3 uses at most", "ends after 4m without one")
+    approve(world, request)
+    granted = world.vm.activate(world.ada, request, renew_parent=True)
+    assert granted.expires_at == world.now + shown.lasts_at_most
+
+
+def test_a_complete_request_is_good_for_no_longer_than_what_was_signed_for_it(audited):
+    world = audited(BOTH)
+    request = opened(world, trigger="threat_detected", facts=world.threat)
+    approve(world, request, good_for=4 * MINUTE)
+    world.vm.attest(request, world.sensor, world.key(world.sensor))
+    shown = world.vm.request(request)
+    assert shown.usable_until == world.now + 15 * MINUTE
+    assert shown.good_until == shown.signed_until == world.now + 2 * MINUTE
+    world.wait(minutes=2)
+    assert world.vm.request(request).missing == ()
+    world.wait(seconds=1)
+    assert world.vm.request(request).missing
+    world.vm.attest(request, world.sensor, world.key(world.sensor))
+    shown = world.vm.request(request)
+    assert shown.good_until == world.now + 2 * MINUTE - timedelta(seconds=1)
+
+
 def test_it_says_so_where_its_rule_no_longer_leads_from_where_the_principal_stands(world):
     request = opened(world)
     world.vm.release(world.ada, world.vm.standing(world.ada).leases[0].id)

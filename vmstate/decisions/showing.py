@@ -4,11 +4,14 @@ What is missing and how long the lease would last are worked out by the path tha
 now, so that nobody signs for something else than they will have allowed (law 5).
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from vmstate.canonical import parse_at
 from vmstate.clock import Moment
-from vmstate.constitution.guards import seat
+from vmstate.constitution.document import Fact
+from vmstate.constitution.guards import limits_of, seat
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.calling import call_lacks
 from vmstate.decisions.climb import judge
@@ -16,11 +19,11 @@ from vmstate.decisions.command import Activate
 from vmstate.decisions.decision import State
 from vmstate.decisions.evidence import hear_approvals
 from vmstate.decisions.hearing import hear
-from vmstate.decisions.lasting import would_last
+from vmstate.decisions.lasting import length_of, would_last
 from vmstate.decisions.law import Law
 from vmstate.decisions.pending import Asked, is_call, lapse_of, stages_of
 from vmstate.decisions.requested import as_climb, first_good
-from vmstate.signing import Request
+from vmstate.signing import Approval, Attestation, Request, Signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ class Pending:
     `usable_until` for activating it once it is complete. Of an open one, `missing` says what an
     activation would lack now, `lasts` how long its lease would last if activated now and
     `clipped_by` what would cut it; `lasts` is None where the rule does not lead from where the
-    principal stands.
+    principal stands. `lasts_at_most` is what it can become where the principal renews the lease
+    below with the climb, `limits` what else would end it. `signed_until` is when the first of the
+    signatures that count grows too old.
     """
 
     id: str
@@ -58,6 +63,17 @@ class Pending:
     missing: tuple[Unmet, ...] = ()
     lasts: timedelta | None = None
     clipped_by: str | None = None
+    lasts_at_most: timedelta | None = None
+    limits: tuple[str, ...] = ()
+    signed_until: datetime | None = None
+
+    @property
+    def good_until(self) -> datetime:
+        """The last that it can be activated, or completed, with what was signed so far."""
+        deadline = self.usable_until or self.waits_until
+        if self.usable_until is None or self.signed_until is None:
+            return deadline
+        return min(deadline, self.signed_until)
 
     @property
     def is_open(self) -> bool:
@@ -91,7 +107,9 @@ def show(law: Law, state: State, asked: Asked, now: Moment) -> Pending:
     )
     rule = law.document.escalations.get(asked.rule)
     if is_call(asked.request):
-        return replace(shown, stages=stages, missing=call_lacks(law, state, asked, now))
+        signed_until = _signed_until(heard.counted, {})
+        missing = call_lacks(law, state, asked, now)
+        return replace(shown, stages=stages, missing=missing, signed_until=signed_until)
     if rule is None:
         return shown
     activating = Activate(principal=asked.principal, request=asked.id)
@@ -100,7 +118,9 @@ def show(law: Law, state: State, asked: Asked, now: Moment) -> Pending:
     held = state.stack.profile(now)
     missing = judge(law, held, climbing, hearing.case)[1]
     lasts, clipped_by = would_last(state, rule, hearing.case, now)
+    at_most, _ = length_of(rule, hearing.case.ttl, None, hearing.case.waits[rule.to])
     reachable = rule.from_ == held
+    signed = (*heard.counted, *hearing.facts.counted)
     return replace(
         shown,
         stages=stages,
@@ -108,4 +128,23 @@ def show(law: Law, state: State, asked: Asked, now: Moment) -> Pending:
         missing=(*hearing.unmet, *missing),
         lasts=lasts if reachable else None,
         clipped_by=clipped_by if reachable else None,
+        lasts_at_most=at_most if reachable else None,
+        limits=limits_of(rule.max_uses, rule.idle_ttl),
+        signed_until=_signed_until(signed, law.document.facts),
     )
+
+
+def _signed_until(counted: Iterable[Signed], declared: Mapping[str, Fact]) -> datetime | None:
+    """When the first of these grows too old: nobody was let in who was not needed."""
+    ends = []
+    for one in counted:
+        match one.statement:
+            case Approval() as approval:
+                ends.append(parse_at(approval.expires_at))
+            case Attestation() as attested:
+                ages = (declared[name].max_age for name in attested.facts if name in declared)
+                seen_at = parse_at(attested.at)
+                ends += [seen_at + age for age in ages if age is not None]
+            case _:
+                pass
+    return min(ends, default=None)

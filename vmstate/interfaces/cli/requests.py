@@ -160,7 +160,7 @@ def list_requests(settings: Settings, principal: str | None, *, everything: bool
             one.request.principal,
             spell_wanted(one.request),
             one.state,
-            spell_time(one.usable_until or one.waits_until),
+            spell_time(one.good_until),
             "; ".join(unmet.message for unmet in one.missing),
         )
         for one in found
@@ -310,7 +310,7 @@ def _say_taken(settings: Settings, door: "Door", receipt: "Receipt", shown: "Pen
     said = ""
     if receipt.granted:
         now = door.request(shown.id)
-        until = spell_time(now.usable_until or now.waits_until)
+        until = spell_time(now.good_until)
         what = "may be activated" if now.state == "complete" else "waits for more"
         if now.state == "complete" and is_call(now.request):
             what = "lets the call be made"
@@ -341,7 +341,7 @@ def _say_pending(shown: "Pending") -> None:
 
 def _state_lines(shown: "Pending") -> list[str]:
     """Where a request stands, as those who sign it have to know."""
-    at = shown.ended_at or shown.usable_until or shown.waits_until
+    at = shown.ended_at or shown.good_until
     since = "since" if shown.ended_at is not None else "until"
     lines = [f"  state      {shown.state} {since} {spell_time(at)}", f"  rule       {shown.rule}"]
     if not shown.is_open:
@@ -349,6 +349,10 @@ def _state_lines(shown: "Pending") -> list[str]:
     if shown.lasts is not None:
         cut = f", cut by the {shown.clipped_by}" if shown.clipped_by else ""
         lines.append(f"  would last {format_duration(shown.lasts)} if activated now{cut}")
+        if shown.lasts_at_most is not None and shown.clipped_by == "parent":
+            most = format_duration(shown.lasts_at_most)
+            lines.append(f"  at most    {most}, if the lease below is renewed with it")
+        lines += [f"  limit      {one}" for one in shown.limits]
     for stage in shown.stages:
         names = ", ".join(stage.approved) or "nobody yet"
         lines.append(f"  approved   by {names}; takes {stage.count} of {', '.join(stage.of)}")
@@ -364,7 +368,8 @@ def pending_body(shown: "Pending") -> dict[str, Json]:
         for one in shown.stages
     ]
     missing: list[Json] = [{**one.body(), "message": one.message} for one in shown.missing]
-    usable, ended = shown.usable_until, shown.ended_at
+    usable, ended, signed = shown.usable_until, shown.ended_at, shown.signed_until
+    most = shown.lasts_at_most
     return {
         "request": shown.id,
         "receipt": shown.receipt,
@@ -380,4 +385,7 @@ def pending_body(shown: "Pending") -> dict[str, Json]:
         "missing": missing,
         "lasts_us": None if shown.lasts is None else shown.lasts // timedelta(microseconds=1),
         "clipped_by": shown.clipped_by,
+        "lasts_at_most_us": None if most is None else most // timedelta(microseconds=1),
+        "limits": list(shown.limits),
+        "signed_until": None if signed is None else format_at(signed),
     }
