@@ -51,7 +51,7 @@ class Governing(ABC):
 
         Returns the receipt that answers it; `Receipt.raise_for_denial` turns a denial into an
         exception for whoever wants one. A refusal that repeats many of the last minute is counted,
-        and answered with the receipt of its like (`ledger/refusals.py`).
+        and answered with what it lacked and the receipt of its like (`ledger/refusals.py`).
 
         Raises:
             LedgerUnavailable: nothing could be written, so nothing was decided.

@@ -23,6 +23,7 @@ from vmstate.errors import (
     UnknownPrincipal,
     VmstateError,
 )
+from vmstate.ledger.refusals import ALIKE
 from vmstate.sockets import listening
 
 AGENT, ADA = "did:vm:agent:7", "did:vm:operator:ada"
@@ -539,3 +540,12 @@ def test_a_place_where_no_socket_can_be_is_named(name, options, message, tmp_pat
     with pytest.raises(InputError, match=message), listening(tmp_path / name, **options):
         pass
     assert not (tmp_path / "s").exists()
+
+
+def test_a_refusal_that_is_only_counted_is_told_with_what_it_lacked_itself(service):
+    agent = service.at("agent")
+    for number in range(ALIKE):
+        agent.escalate(AGENT, "guardian", trigger=f"t{number}", reason=service.reason)
+    told = agent.escalate(AGENT, "guardian", trigger="another", reason=service.reason)
+    assert "on another" in told.message
+    assert told.place == f"counted with receipt {service.newest().seq}"

@@ -11,6 +11,8 @@ from vmstate.authority import Authority
 from vmstate.clock import VirtualClock
 from vmstate.decisions.command import Escalate, Release
 from vmstate.drills.stand_ins import StandIns
+from vmstate.errors import Denied
+from vmstate.interfaces.cli.output import receipt_body
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.refusals import ALIKE, SAME, WINDOW
 from vmstate.ledger.store import Ledger
@@ -70,6 +72,23 @@ def test_what_differs_in_a_letter_is_written_until_there_is_much_of_it(flooded):
     vm.settle(())
     (fold,) = folds(vm)
     assert (fold["count"], fold["same"]) == (100 - ALIKE, False)
+
+
+def test_what_is_only_counted_is_answered_with_what_it_lacked_itself(flooded):
+    vm, _ = flooded
+    for number in range(ALIKE):
+        refused(vm, reason=f"try number {number}")
+    other = refused(vm, trigger="other")
+    assert other.unmet[0].given == "observer to guardian on other"
+    assert other.place == f"counted with receipt {ALIKE}"
+    with pytest.raises(Denied, match=rf"guardian on other.*\(counted with receipt {ALIKE}\)"):
+        other.raise_for_denial()
+    assert receipt_body(other)["counted"] == {
+        "with": ALIKE,
+        "rule": other.rule,
+        "unmet": [one.body() for one in other.unmet],
+    }
+    assert vm.receipt(other.seq).unmet[0].given == "observer to guardian on asked"
 
 
 def test_one_is_never_answered_with_what_somebody_else_or_another_verb_was_told(flooded):

@@ -17,7 +17,7 @@ A receipt's id is `sha256:` and the hexadecimal RFC 6962 leaf hash of these byte
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Self
@@ -117,11 +117,24 @@ class Place:
     reverses: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A refusal that has no receipt of its own: which rule refused, and all that was missing."""
+
+    rule: str
+    unmet: tuple[Unmet, ...]
+
+
 @dataclass(frozen=True)
 class Receipt:
-    """What was decided, as it stands in the ledger. `body` is the evidence; the rest is read."""
+    """What was decided, as it stands in the ledger. `body` is the evidence; the rest is read.
+
+    Where it answers a refusal that was only `counted` it is the receipt of its like: the rule and
+    what was missing are those of what was asked, everything else is the like's.
+    """
 
     body: bytes
+    counted: Counted | None = field(default=None, compare=False)
 
     @classmethod
     def read(cls, body: bytes) -> Self:
@@ -216,11 +229,15 @@ class Receipt:
 
     @property
     def rule(self) -> str:
+        if self.counted is not None:
+            return self.counted.rule
         return str(self.fields["authority"]["rule"])
 
     @property
     def unmet(self) -> tuple[Unmet, ...]:
         """All requirements that were not met; empty unless denied."""
+        if self.counted is not None:
+            return self.counted.unmet
         return tuple(Unmet(**one) for one in self.fields["authority"]["unmet"])
 
     @property
@@ -234,10 +251,19 @@ class Receipt:
         """All that was missing, in sentences; empty unless denied."""
         return "; ".join(one.message for one in self.unmet)
 
+    @property
+    def place(self) -> str:
+        """Where the decision stands in the ledger: `receipt 7`, `counted with receipt 7`."""
+        return f"{'counted with ' if self.counted is not None else ''}receipt {self.seq}"
+
+    def answering(self, rule: str, unmet: tuple[Unmet, ...]) -> Self:
+        """This receipt as the answer to a refusal that is counted with it."""
+        return replace(self, counted=Counted(rule, unmet))
+
     def raise_for_denial(self) -> Self:
         """Return this receipt, or raise Denied with its message if it is a denial."""
         if not self.granted:
-            raise Denied(f"{self.message} (receipt {self.seq})", self)
+            raise Denied(f"{self.message} ({self.place})", self)
         return self
 
     def _text(self, key: str) -> str | None:

@@ -9,9 +9,9 @@ them. So within a minute, by the boot hand, a refusal that repeats is counted in
   which reasons) from the sixty-fifth on, whatever it says besides. Whoever asks for others makes up
   their names: whom it would have been for does not tell one kind from another.
 
-It is answered with the newest receipt of its like: a denial, for the same reasons, that stands in
-the ledger. Every command is decided all the same, so an answer never differs in more than what that
-receipt says was given. The count is in the ledger before anybody is answered, and goes on record as
+Every command is decided all the same, and is answered with the rule that refused it and all that
+it lacked (law 7); what stands in the ledger for it is the newest receipt of its like, which is
+named. The count is in the ledger before anybody is answered, and goes on record as
 a receipt of its own once the minute is over, by whoever writes next:
 
     "detail": {"folded": {"count": 41, "first": "…", "last": "…", "like": 8, "same": true}}
@@ -74,9 +74,11 @@ def record(
     owed = (one for one in entries if like is None or one is not decision.answer)
     written = tuple(transaction.append(entry, now) for entry in owed)
     if like is None:
-        like = written[entries.index(decision.answer)]
-        _remember(transaction, keys, like, now)
-    return written, like
+        answer = written[entries.index(decision.answer)]
+        _remember(transaction, keys, answer, now)
+        return written, answer
+    grounds = decision.answer.grounds
+    return written, like.answering(grounds.rule, grounds.unmet)
 
 
 def _counted(transaction: Transaction, keys: tuple[str, str], now: Moment) -> Receipt | None:

@@ -83,8 +83,13 @@ def spell_left(standing: "Standing", lease: "Lease") -> str:
 
 
 def receipt_body(receipt: "Receipt") -> dict[str, Json]:
-    """What `--json` shows for a command's answer."""
+    """What `--json` shows for a command's answer; `counted` for a refusal that was only that."""
+    counted: dict[str, Json] = {}
+    if receipt.counted is not None:
+        unmet: list[Json] = [one.body() for one in receipt.unmet]
+        counted = {"counted": {"with": receipt.seq, "rule": receipt.rule, "unmet": unmet}}
     return {
+        **counted,
         "ok": receipt.granted,
         "message": receipt.message or None,
         "id": receipt.id,
@@ -101,7 +106,7 @@ def answer(receipt: "Receipt", settings: Settings, granted: str) -> None:
         say(f"  receipt {receipt.seq}  {receipt.id}")
     else:
         say_denial(receipt.unmet, receipt.rule)
-        say(f"  receipt {receipt.seq}  {receipt.id}")
+        say(f"  {receipt.place}  {receipt.id}")
     if not receipt.granted:
         raise SystemExit(DENIED)
 

@@ -90,7 +90,7 @@ def leave_open(
     else:
         click.echo(short_id(shown))
         _say_pending(shown)
-        say(f"  receipt {receipt.seq}  {receipt.id}")
+        say(f"  {receipt.place}  {receipt.id}")
     raise SystemExit(BLOCKED)
 
 

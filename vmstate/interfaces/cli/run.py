@@ -170,4 +170,4 @@ def _say(settings: Settings, receipt: "Receipt") -> None:
         say(spell_grant(receipt))
     else:
         say(f"{receipt.lease} ended by {what['ending']}")
-    say(f"  receipt {receipt.seq}  {receipt.id}")
+    say(f"  {receipt.place}  {receipt.id}")
