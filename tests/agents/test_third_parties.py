@@ -1,6 +1,8 @@
 """Servers that others wrote, behind the gate, in the era that each speaks."""
 
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anyio
 import pytest
@@ -13,6 +15,10 @@ SERVERS = """
 [tools.time]
 tools.get_current_time = { profile = "observer" }
 tools."*"              = { profile = "operator" }
+
+[tools.fetch]
+tools.fetch       = { profile = "operator" }
+prompts.fetch     = { profile = "observer" }
 
 [tools.everything]
 tools.echo      = { profile = "observer" }
@@ -62,6 +68,54 @@ async def test_mcp_server_time(make_server):
             await through(
                 desks, agent, "convert_time", convert, free="get_current_time", free_arguments=free
             )
+
+
+PAGE = b"<html><body><h1>Depot</h1><p>The lamp is in aisle seven.</p></body></html>"
+
+
+class Page(BaseHTTPRequestHandler):
+    """One page, for whoever asks, and the same where a robots.txt would be."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(PAGE)))
+        self.end_headers()
+        self.wfile.write(PAGE)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def page():
+    """The address of a page that is served on this machine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/lamp.html"
+        server.shutdown()
+        thread.join()
+
+
+async def test_mcp_server_fetch(make_server, page):
+    desks = make_server("fetch")
+    flags = ("--ignore-robots-txt", "--allow-private-ips")
+    target = Child((sys.executable, "-m", "mcp_server_fetch", *flags))
+    with anyio.fail_after(SECONDS):
+        async with desks.agent_at(target=target) as agent:
+            names = {one.name for one in (await agent.list_tools()).tools}
+            assert "fetch" not in names
+            refused = await agent.call_tool("fetch", {"url": page})
+            assert refused.structured_content["profile_needed"] == "operator"
+            got = await agent.get_prompt("fetch", {"url": page})
+            assert "aisle seven" in got.messages[0].content.text
+            desks.operator()
+            done = await agent.call_tool("fetch", {"url": page})
+            assert not done.is_error, done.content
+            assert "aisle seven" in done.content[0].text
+            desks.wait(hours=1)
+            assert (await agent.call_tool("fetch", {"url": page})).is_error
 
 
 @ERAS
