@@ -11,7 +11,8 @@ from vmstate.authority import Authority
 from vmstate.claims import HEARTBEAT_FOR
 from vmstate.door import Door
 from vmstate.errors import ConstitutionError, LedgerError
-from vmstate.expiry import Expiry, Health, VirtualExpiry
+from vmstate.expiry import Expiry, VirtualExpiry
+from vmstate.lease_jobs import Health
 from vmstate.ledger.checkpoint import Checkpoint, open_checkpoint
 
 OPERATIONAL, DEGRADED = "operational", "degraded"

@@ -12,7 +12,8 @@ from vmstate.canonical import format_at
 from vmstate.claims import STUCK_AFTER
 from vmstate.clock import SystemClock, VirtualClock
 from vmstate.errors import LedgerUnavailable
-from vmstate.expiry import Expiry, LeaseJobStore, VirtualExpiry
+from vmstate.expiry import Expiry, VirtualExpiry
+from vmstate.lease_jobs import LeaseJobStore
 
 SECOND = timedelta(seconds=1)
 PATIENCE = 5.0

@@ -11,7 +11,8 @@ from apscheduler.jobstores.base import JobLookupError
 from vmstate.authority import Authority
 from vmstate.clock import SystemClock
 from vmstate.errors import LedgerUnavailable
-from vmstate.expiry import Expiry, LeaseJobStore
+from vmstate.expiry import Expiry
+from vmstate.lease_jobs import LeaseJobStore
 from vmstate.ledger.store import Ledger
 
 PATIENCE = 5.0
@@ -46,7 +47,7 @@ BY_HAND = {
 def _quick_and_quiet(caplog, monkeypatch):
     """How long it waits between tries is tested on virtual time; here, that it tries again."""
     monkeypatch.setattr("vmstate.claims.BACK_OFF", (SHORT,) * 5)
-    monkeypatch.setattr("vmstate.expiry.HEARTBEAT_FOR", 2 * SHORT)
+    monkeypatch.setattr("vmstate.lease_jobs.HEARTBEAT_FOR", 2 * SHORT)
     caplog.set_level(logging.CRITICAL, "apscheduler")  # tracebacks of what is broken on purpose
 
 

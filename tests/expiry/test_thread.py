@@ -16,8 +16,10 @@ import pytest
 import vmstate
 from vmstate.authority import Authority
 from vmstate.canonical import parse_at
+from vmstate.claims import HEARTBEAT_FOR
 from vmstate.clock import SystemClock
-from vmstate.expiry import HEARTBEAT_FOR, Expiry, LeaseJobStore
+from vmstate.expiry import Expiry
+from vmstate.lease_jobs import LeaseJobStore
 from vmstate.ledger.store import Ledger
 
 CHILD = Path(__file__).parents[1] / "faults" / "child.py"
@@ -80,7 +82,7 @@ def test_a_lease_made_by_another_process_ends_within_two_seconds(stage, vm, expi
 
 
 def test_a_grant_wakes_the_thread_long_before_its_next_look(stage, vm, expiry, looked, monkeypatch):
-    monkeypatch.setattr("vmstate.expiry.HEARTBEAT_FOR", timedelta(hours=1))
+    monkeypatch.setattr("vmstate.lease_jobs.HEARTBEAT_FOR", timedelta(hours=1))
     next_end = stage.watch_ends(vm)
     expiry.start()
     assert looked.acquire(timeout=PATIENCE)
@@ -94,7 +96,7 @@ def test_a_grant_wakes_the_thread_long_before_its_next_look(stage, vm, expiry, l
 def test_a_lease_that_ends_earlier_than_the_one_waited_for_wakes_the_thread(
     stage, vm, expiry, looked, monkeypatch
 ):
-    monkeypatch.setattr("vmstate.expiry.HEARTBEAT_FOR", timedelta(hours=1))
+    monkeypatch.setattr("vmstate.lease_jobs.HEARTBEAT_FOR", timedelta(hours=1))
     next_end = stage.watch_ends(vm)
     stage.climb(vm, "u:long", ttl=timedelta(minutes=30))
     expiry.start()

@@ -5,8 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from vmstate.claims import HEARTBEAT_FOR
 from vmstate.clock import VirtualClock
-from vmstate.expiry import HEARTBEAT_FOR, Expiry, LeaseJobStore
+from vmstate.expiry import Expiry
+from vmstate.lease_jobs import LeaseJobStore
 
 MINUTE = timedelta(minutes=1)
 

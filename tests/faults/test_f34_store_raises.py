@@ -41,7 +41,7 @@ def test_the_thread_lives_says_so_and_goes_on(stage, monkeypatch, caplog):
 def test_it_waits_between_tries_instead_of_spinning(stage, monkeypatch):
     """Asked as often as its heartbeat at most, however quickly the store fails."""
     monkeypatch.setattr("vmstate.claims.BACK_OFF", (timedelta(hours=1),) * 5)
-    monkeypatch.setattr("vmstate.expiry.HEARTBEAT_FOR", timedelta(hours=1))
+    monkeypatch.setattr("vmstate.lease_jobs.HEARTBEAT_FOR", timedelta(hours=1))
     vm, other = stage.make(), stage.make(name="other")
     asked, due = [], Authority.due
 
