@@ -205,15 +205,17 @@ class Door(Governing, Elevates):
         """Ask for a later deadline on the topmost lease; its rule decides again."""
         return self.submit(make_command(Renew, {"principal": principal, "lease": lease, **fields}))
 
-    def open_request(self, request: Request, **fields: Any) -> Receipt:
+    def open_request(
+        self, request: Request, *, key: Signer | None = None, **fields: Any
+    ) -> Receipt:
         """Ask for what `request` says; if nothing but signatures is missing, leave it open.
 
         The receipt is of type `request` if it was left open, and the grant itself if nothing was
-        missing. Anything else that is missing denies it. `fields` may be an `idempotency_key`,
-        here and where they are taken below.
+        missing. Anything else that is missing denies it. Here and below `fields` may be an
+        `idempotency_key`, and `key` signs it as whoever asks.
         """
         asked = {"principal": request.principal, "reason": request.reason, "request": request}
-        return self.submit(make_command(OpenRequest, {**asked, **fields}))
+        return self.submit(self.ordered(make_command(OpenRequest, {**asked, **fields}), key))
 
     def hand_in(self, request: str, statement: Signed, *, reason: str = "") -> Receipt:
         """Hand in a signed approval or attestation for an open request, whoever carries it."""
@@ -263,19 +265,23 @@ class Door(Governing, Elevates):
         command = make_command(DenyRequest, {"principal": actor, "request": request, **fields})
         return self.submit(self.ordered(command, key, nonce=nonce))
 
-    def withdraw(self, principal: str, request: str, **fields: Any) -> Receipt:
+    def withdraw(
+        self, principal: str, request: str, *, key: Signer | None = None, **fields: Any
+    ) -> Receipt:
         """End an open request of one's own."""
         asked = {"principal": principal, "request": request, **fields}
-        return self.submit(make_command(Withdraw, asked))
+        return self.submit(self.ordered(make_command(Withdraw, asked), key))
 
-    def activate(self, principal: str, request: str, **fields: Any) -> Receipt:
+    def activate(
+        self, principal: str, request: str, *, key: Signer | None = None, **fields: Any
+    ) -> Receipt:
         """Climb by an open request of one's own; its time counts from here.
 
         The rule is asked again, so that whatever changed since counts. `fields` may say
         `renew_parent`.
         """
         asked = {"principal": principal, "request": request, **fields}
-        return self.submit(make_command(Activate, asked))
+        return self.submit(self.ordered(make_command(Activate, asked), key))
 
     def good_until(self, shown: Pending) -> datetime:
         """The last that a signature for this request can be of use."""
@@ -288,13 +294,15 @@ class Door(Governing, Elevates):
         principal: str,
         lease: str,
         *,
+        key: Signer | None = None,
         ending: str = "operator_release",
         reason: str = "",
         idempotency_key: str | None = None,
     ) -> Receipt:
         """Give one's own lease back, by an ending that its holder may use."""
         asked = {"principal": principal, "lease": lease, "ending": ending, "reason": reason}
-        return self.submit(make_command(Release, {**asked, "idempotency_key": idempotency_key}))
+        command = make_command(Release, {**asked, "idempotency_key": idempotency_key})
+        return self.submit(self.ordered(command, key))
 
     def revoke(
         self,

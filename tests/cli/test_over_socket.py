@@ -18,6 +18,7 @@ from vmstate.sockets import listening
 
 VMSTATE = Path(sys.executable).with_name("vmstate")
 HERE = pwd.getpwuid(os.getuid()).pw_name
+OPERATORS = 'operators = ["alice", "bob"]'
 TOKEN = new_token()
 BOUND = f"""
 [callers]
@@ -41,6 +42,8 @@ def make(folder, monkeypatch):
                 folder.at(None)
             folder.ok("vmstate init")
             folder.ok("vmstate keys new carol -o carol.key >> constitution.toml")
+            folder.ok("vmstate keys new dora -o dora.key >> constitution.toml")
+            folder.replace("constitution.toml", OPERATORS, OPERATORS.replace("]", ', "dora"]'))
             text = (folder.path / "constitution.toml").read_text(encoding="utf-8")
             folder.write("constitution.toml", text + BOUND)
             folder.ok("vmstate init")
@@ -110,6 +113,37 @@ def test_what_an_approver_signed_is_handed_in_and_what_a_sovereign_may_is_signed
     assert served.run("vmstate unlock lock-6").code == 3
     lock = json.loads(served.ok("vmstate lock list --json"))["locks"][0]["lock"]
     served.ok(f"vmstate unlock {lock} --as carol --key carol.key")
+
+
+def test_who_has_only_a_key_asks_for_themselves_with_it(make):
+    served = make(live=True)
+    dora = "--key dora.key"
+    said = served.ok(f'vmstate escalate operator {dora} --reason "ticket 4711: look"')
+    assert said.startswith("lease-2: dora is operator")
+    assert newest(served)["who"] == {"actor": "dora", "principal": "dora", "proof": "key"}
+    assert served.ok(f'vmstate renew lease-2 {dora} --reason "not done yet, go on"')
+    opened = served.run(f'vmstate escalate guardian {dora} --wait --reason "ticket 4711: mend"')
+    assert opened.code == 4
+    assert newest(served)["who"]["proof"] == "key"
+    denied = served.run(f"vmstate request activate {opened.out.strip()} {dora}")
+    assert "requires approval" in denied.err
+    assert newest(served)["who"]["proof"] == "key"
+    served.ok(f"vmstate request withdraw {opened.out.strip()} {dora}")
+    assert newest(served)["who"]["proof"] == "key"
+    served.ok(f"vmstate release lease-2 {dora}")
+    assert newest(served)["who"] == {"actor": "dora", "principal": "dora", "proof": "key"}
+    asked = ["--key", "dora.key", "--reason", "ticket 4712: look"]
+    ran = served.process([VMSTATE, "run", "operator", *asked, "--", "true"])
+    assert ran.code == 0, ran.err
+    assert newest(served)["who"] == {"actor": "dora", "principal": "dora", "proof": "key"}
+
+
+def test_a_lock_is_set_by_whose_key_signs_it(served):
+    served.ok("vmstate lock --all --key carol.key --reason 'all stop'")
+    lock = newest(served)
+    assert lock["who"]["actor"] == "carol"
+    served.ok(f"vmstate unlock {lock['what']['detail']['lock']} --key carol.key")
+    assert newest(served)["who"]["actor"] == "carol"
 
 
 def test_a_token_makes_its_holder_somebody_else(served, monkeypatch):

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vmstate.canonical import Json, format_at, format_duration
 from vmstate.errors import LedgerNotFound
+from vmstate.interfaces.cli.asking import key_options, key_owner, read_key, signs_as
 from vmstate.interfaces.cli.locks import lock_body
 from vmstate.interfaces.cli.notify import backlog_body
 from vmstate.interfaces.cli.options import (
@@ -17,10 +17,8 @@ from vmstate.interfaces.cli.options import (
     complete_profile,
     complete_trigger,
     once_option,
-    passphrase_option,
     read_facts,
     read_prepared,
-    read_signer,
     read_statements,
     read_ttl,
 )
@@ -47,8 +45,10 @@ from vmstate.interfaces.cli.settings import (
 )
 
 if TYPE_CHECKING:
+    from vmstate.decisions.command import Escalate
     from vmstate.decisions.route import Explanation
     from vmstate.door import Door
+    from vmstate.keys import Signer
     from vmstate.leases.lease import Lease
     from vmstate.leases.standing import Standing
     from vmstate.ledger.receipt import Receipt
@@ -145,6 +145,7 @@ def _lease_body(lease: "Lease", standing: "Standing") -> dict[str, Json]:
 @click.option("--wait", is_flag=True, help="Leave it open if only signatures are missing.")
 @click.option("--follow", is_flag=True, help="The same, and climb as soon as none is.")
 @backing_options
+@key_options
 @once_option
 @click.pass_obj
 def escalate(
@@ -155,10 +156,12 @@ def escalate(
     With --wait it is left open if only approvals or attestations are missing, and exits 4.
     """
     authority = settings.authority()
+    key = read_key(given)
+    asked = asked_for(authority, profile, given, key)
     if wait or follow:
-        _leave_open(settings, authority, asked_for(authority, profile, given), follow=follow)
+        _leave_open(settings, authority, asked, key, follow=follow)
         return
-    receipt = authority.submit(asked_for(authority, profile, given))
+    receipt = authority.submit(authority.ordered(asked, key))
     answer(receipt, settings, spell_grant(receipt))
 
 
@@ -178,7 +181,7 @@ def why(settings: Settings, /, profile: str, **given: Any) -> None:
     Exits 0 if it would be granted, 3 if not.
     """
     authority = settings.authority()
-    asked = asked_for(authority, profile, given)
+    asked = asked_for(authority, profile, given, None)
     explanation = authority.why(asked)
     if settings.json:
         emit(_explanation_body(explanation))
@@ -235,6 +238,7 @@ def _explanation_body(explanation: "Explanation") -> dict[str, Json]:
 @click.command(cls=Command)
 @click.argument("lease", shell_complete=complete_lease)
 @backing_options
+@key_options
 @once_option
 @click.pass_obj
 def renew(settings: Settings, /, lease: str, **given: Any) -> None:
@@ -242,27 +246,32 @@ def renew(settings: Settings, /, lease: str, **given: Any) -> None:
     from vmstate.decisions.command import Renew, make_command
 
     authority = settings.authority()
+    key = read_key(given)
     if given["who"] is None and given["request_file"] is None:
-        given["who"] = _holder(authority, lease)
-    fields = {**_backing(authority, given), "lease": lease}
-    receipt = authority.submit(make_command(Renew, fields))
+        given["who"] = key_owner(authority, given, key) or _holder(authority, lease)
+    fields = {**_backing(authority, given, key), "lease": lease}
+    receipt = authority.submit(authority.ordered(make_command(Renew, fields), key))
     answer(receipt, settings, spell_grant(receipt))
 
 
 @click.command(cls=Command)
 @click.argument("lease", shell_complete=complete_lease)
 @principal_option("Whose lease it is; by default its holder's.  [env: VMSTATE_PRINCIPAL]")
+@key_options
 @click.option("--ending", default="operator_release", show_default=True)
 @click.option("--reason", default="", help="Why; goes into the receipt.")
 @once_option
 @click.pass_obj
 def release(
-    settings: Settings, lease: str, who: str | None, ending: str, reason: str, once: str | None
+    settings: Settings, /, lease: str, ending: str, reason: str, once: str | None, **given: Any
 ) -> None:
     """Give LEASE back, and with it what stands on it."""
     authority = settings.authority()
-    who = who or _holder(authority, lease)
-    receipt = authority.release(who, lease, ending=ending, reason=reason, idempotency_key=once)
+    key = read_key(given)
+    who = key_owner(authority, given, key) or _holder(authority, lease)
+    receipt = authority.release(
+        who, lease, key=key, ending=ending, reason=reason, idempotency_key=once
+    )
     answer(receipt, settings, _ended(receipt))
 
 
@@ -284,30 +293,21 @@ def _holder(door: "Door", lease: str) -> str:
 @click.command(cls=Command)
 @click.argument("lease", shell_complete=complete_lease)
 @principal_option("Who revokes.  [env: VMSTATE_PRINCIPAL]")
-@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their key file.")
-@passphrase_option
+@key_options
 @click.option("--ending", default="sovereign_revoke", show_default=True)
 @click.option("--reason", default="", help="Why; goes into the receipt.")
 @once_option
 @click.pass_obj
 def revoke(
-    settings: Settings,
-    lease: str,
-    who: str | None,
-    key_file: Path | None,
-    passphrase_file: Path | None,
-    ending: str,
-    reason: str,
-    once: str | None,
+    settings: Settings, /, lease: str, ending: str, reason: str, once: str | None, **given: Any
 ) -> None:
     """End LEASE, whoever holds it. Takes a signature: a name alone ends nobody's lease."""
-    if not settings.socket:
-        required(who, "--as")
-        if key_file is None:
-            raise click.UsageError("Missing option '--key': a name alone ends nobody's lease.")
-    key = None if key_file is None else read_signer(key_file, passphrase_file)
+    key = read_key(given)
+    if not settings.socket and key is None:
+        required(given["who"], "--as")
+        raise click.UsageError("Missing option '--key': a name alone ends nobody's lease.")
     authority = settings.authority()
-    actor = asker(authority, who)
+    actor = signs_as(authority, given, key)
     receipt = authority.revoke(
         actor, lease, key=key, ending=ending, reason=reason, idempotency_key=once
     )
@@ -340,7 +340,9 @@ def _say_unknown(door: "Door", what: str) -> None:
         say(f"{what} is no profile and no act of this constitution{did_you_mean(what, known)}")
 
 
-def _leave_open(settings: Settings, door: "Door", asked: Any, *, follow: bool) -> None:
+def _leave_open(
+    settings: Settings, door: "Door", asked: Any, key: "Signer | None", *, follow: bool
+) -> None:
     from vmstate.interfaces.cli.requests import leave_open
 
     if asked.renew_parent:
@@ -357,21 +359,23 @@ def _leave_open(settings: Settings, door: "Door", asked: Any, *, follow: bool) -
     )
     statements = (*asked.approvals, *asked.attestations)
     once = asked.idempotency_key
-    leave_open(settings, door, prepared, statements, follow=follow, once=once)
+    leave_open(settings, door, prepared, statements, follow=follow, key=key, once=once)
 
 
-def asked_for(door: "Door", profile: str, given: dict[str, Any]) -> Any:
+def asked_for(
+    door: "Door", profile: str, given: dict[str, Any], key: "Signer | None"
+) -> "Escalate":
     """The climb that was typed."""
     from vmstate.decisions.command import Escalate, make_command
 
-    fields = _backing(door, given)
+    fields = _backing(door, given, key)
     request = fields["request"]
     trigger = given["trigger"] or (request.trigger if request else DEFAULT_TRIGGER)
     fields |= {"to": profile, "trigger": trigger, "renew_parent": given["renew_parent"]}
     return make_command(Escalate, fields)
 
 
-def _backing(door: "Door", given: dict[str, Any]) -> dict[str, Any]:
+def _backing(door: "Door", given: dict[str, Any], key: "Signer | None") -> dict[str, Any]:
     """The fields of a command; what was not said is taken from the prepared request, if any."""
     file = given["request_file"]
     request = None if file is None else read_prepared(file)
@@ -384,7 +388,7 @@ def _backing(door: "Door", given: dict[str, Any]) -> dict[str, Any]:
         if ttl is None and request.ttl_us is not None:
             ttl = timedelta(microseconds=request.ttl_us)
     return {
-        "principal": asker(door, who),
+        "principal": signs_as(door, {**given, "who": who}, key),
         "reason": reason or "",
         "idempotency_key": given.get("once"),
         "facts": facts,

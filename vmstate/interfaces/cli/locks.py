@@ -1,17 +1,15 @@
 """`lock`, `unlock`: ending at once what somebody or everybody holds, and refusing more."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vmstate.canonical import Json, format_at
+from vmstate.interfaces.cli.asking import key_options, read_key, signs_as
 from vmstate.interfaces.cli.options import (
     complete_lock,
     complete_profile,
     once_option,
-    passphrase_option,
-    read_signer,
     read_ttl,
 )
 from vmstate.interfaces.cli.output import answer, count, emit, spell_time, table
@@ -20,7 +18,6 @@ from vmstate.interfaces.cli.settings import (
     Group,
     Look,
     Settings,
-    asker,
     principal_option,
 )
 
@@ -42,22 +39,20 @@ if TYPE_CHECKING:
 @click.option("--ttl", help="For how long, such as 4h; by default until it is lifted.")
 @click.option("--reason", default="", help="Why; everybody it refuses is told.")
 @principal_option("Who locks.  [env: VMSTATE_PRINCIPAL]")
-@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their key file.")
-@passphrase_option
+@key_options
 @once_option
 @click.pass_context
 def lock(
     context: click.Context,
+    /,
     principal: str | None,
     profile: str | None,
     ttl: str | None,
     reason: str,
-    who: str | None,
-    key_file: Path | None,
-    passphrase_file: Path | None,
     once: str | None,
     *,
     everybody: bool,
+    **given: Any,
 ) -> None:
     """End at once what one person, a profile or everybody holds, and refuse more.
 
@@ -68,9 +63,9 @@ def lock(
     settings = context.ensure_object(Settings)
     if (principal is not None) + (profile is not None) + everybody != 1:
         raise click.UsageError("Name what to lock: one of --principal, --profile and --all.")
-    key = None if key_file is None else read_signer(key_file, passphrase_file)
+    key = read_key(given)
     authority = settings.authority()
-    actor = asker(authority, who)
+    actor = signs_as(authority, given, key)
     receipt = authority.lock(
         actor,
         principal=principal,
@@ -145,22 +140,13 @@ def lock_body(lock: "Lock") -> dict[str, Json]:
 @click.argument("lock", shell_complete=complete_lock)
 @click.option("--reason", default="", help="Why; goes into the receipt.")
 @principal_option("Who lifts it.  [env: VMSTATE_PRINCIPAL]")
-@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their key file.")
-@passphrase_option
+@key_options
 @once_option
 @click.pass_obj
-def unlock(
-    settings: Settings,
-    lock: str,
-    reason: str,
-    who: str | None,
-    key_file: Path | None,
-    passphrase_file: Path | None,
-    once: str | None,
-) -> None:
+def unlock(settings: Settings, /, lock: str, reason: str, once: str | None, **given: Any) -> None:
     """Lift LOCK, which vmstate lock list names. What it ended stays ended."""
-    key = None if key_file is None else read_signer(key_file, passphrase_file)
+    key = read_key(given)
     door = settings.authority()
-    actor = asker(door, who)
+    actor = signs_as(door, given, key)
     receipt = door.unlock(actor, lock, reason=reason, key=key, idempotency_key=once)
     answer(receipt, settings, f"{lock} is lifted; what it ended stays ended")

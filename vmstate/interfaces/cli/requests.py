@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmstate.canonical import Json, check_name, format_at, format_duration, parse_duration
+from vmstate.interfaces.cli.asking import key_options, key_owner, read_key, signs_as
 from vmstate.interfaces.cli.options import (
     complete_request,
     once_option,
@@ -40,6 +41,7 @@ from vmstate.interfaces.cli.statements import owner_of, request, request_lines
 if TYPE_CHECKING:
     from vmstate.decisions.showing import Pending
     from vmstate.door import Door
+    from vmstate.keys import Signer
     from vmstate.ledger.receipt import Receipt
     from vmstate.signing import Approval, Attestation, Request, Signed
 
@@ -53,15 +55,19 @@ DIGITS = 12  # of an id, where people read it
 @request.command("open", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--follow", is_flag=True, help="Wait, and climb as soon as nothing is missing.")
+@key_options
 @once_option
 @click.pass_obj
-def open_(settings: Settings, file: Path, once: str | None, *, follow: bool) -> None:
+def open_(
+    settings: Settings, /, file: Path, once: str | None, *, follow: bool, **given: Any
+) -> None:
     """Ask for what FILE says, and leave it open if only signatures are missing.
 
     Exits 0 if it was granted, 4 if it was left open, 3 if it was denied.
     """
     prepared = read_prepared(file)
-    leave_open(settings, settings.authority(), prepared, (), follow=follow, once=once)
+    key = read_key(given)
+    leave_open(settings, settings.authority(), prepared, (), follow=follow, key=key, once=once)
 
 
 def leave_open(
@@ -71,10 +77,11 @@ def leave_open(
     statements: "Sequence[Signed]",
     *,
     follow: bool,
+    key: "Signer | None",
     once: str | None,
 ) -> None:
     """Open `prepared`, hand in `statements`, and say what is still missing; see `open_`."""
-    receipt = door.open_request(prepared, idempotency_key=once)
+    receipt = door.open_request(prepared, key=key, idempotency_key=once)
     if receipt.type != "request":
         answer(receipt, settings, spell_grant(receipt))
         return
@@ -82,7 +89,7 @@ def leave_open(
         door.hand_in(prepared.id, signed).raise_for_denial()
     if follow:
         _say_pending(door.request(prepared.id))
-        answer(receipt := _follow(door, prepared), settings, spell_grant(receipt))
+        answer(receipt := _follow(door, prepared, key), settings, spell_grant(receipt))
         return
     shown = door.request(prepared.id)
     if settings.json:
@@ -94,29 +101,33 @@ def leave_open(
     raise SystemExit(BLOCKED)
 
 
-def _follow(door: "Door", prepared: "Request") -> "Receipt":
+def _follow(door: "Door", prepared: "Request", key: "Signer | None") -> "Receipt":
     """Wait until the request is complete, or over, and activate it."""
     seen = door.version()
     while door.request(prepared.id).state == "pending":
         seen = door.wait(seen, LOOK_AGAIN)
     # One that is over meanwhile is denied, and its receipt says how it ended.
-    return door.activate(prepared.principal, prepared.id)
+    return door.activate(prepared.principal, prepared.id, key=key)
 
 
 @request.command(cls=Command)
 @click.argument("id_", metavar="ID", shell_complete=complete_request)
 @principal_option("Whose request it is; by default its principal's.  [env: VMSTATE_PRINCIPAL]")
 @click.option("--renew-parent", is_flag=True, help="Renew the lease below in the same breath.")
+@key_options
 @once_option
 @click.pass_obj
 def activate(
-    settings: Settings, id_: str, who: str | None, once: str | None, *, renew_parent: bool
+    settings: Settings, /, id_: str, once: str | None, *, renew_parent: bool, **given: Any
 ) -> None:
     """Climb by a request that is complete; the lease's time counts from now."""
     door = settings.authority()
     shown = door.request(id_)
-    holder = _holder(door, shown, who)
-    receipt = door.activate(holder, shown.id, renew_parent=renew_parent, idempotency_key=once)
+    key = read_key(given)
+    holder = _holder(door, shown, key_owner(door, given, key))
+    receipt = door.activate(
+        holder, shown.id, key=key, renew_parent=renew_parent, idempotency_key=once
+    )
     answer(receipt, settings, spell_grant(receipt))
 
 
@@ -124,14 +135,16 @@ def activate(
 @click.argument("id_", metavar="ID", shell_complete=complete_request)
 @principal_option("Whose request it is; by default its principal's.  [env: VMSTATE_PRINCIPAL]")
 @click.option("--reason", default="", help="Why; goes into the receipt.")
+@key_options
 @once_option
 @click.pass_obj
-def withdraw(settings: Settings, id_: str, who: str | None, reason: str, once: str | None) -> None:
+def withdraw(settings: Settings, /, id_: str, reason: str, once: str | None, **given: Any) -> None:
     """End a request of one's own."""
     door = settings.authority()
     shown = door.request(id_)
-    holder = _holder(door, shown, who)
-    receipt = door.withdraw(holder, shown.id, reason=reason, idempotency_key=once)
+    key = read_key(given)
+    holder = _holder(door, shown, key_owner(door, given, key))
+    receipt = door.withdraw(holder, shown.id, key=key, reason=reason, idempotency_key=once)
     answer(receipt, settings, f"{short_id(shown)} is withdrawn")
 
 
@@ -270,8 +283,7 @@ def attest(settings: Settings, /, id_: str, **given: Any) -> None:
 @request.command(cls=Command)
 @click.argument("id_", metavar="ID", shell_complete=complete_request)
 @principal_option("Who denies it; by default whose key it is.  [env: VMSTATE_PRINCIPAL]")
-@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Your key file.")
-@passphrase_option
+@key_options
 @click.option("--reason", default="", help="Why; goes into the receipt.")
 @once_option
 @click.pass_obj
@@ -279,8 +291,8 @@ def deny(settings: Settings, /, id_: str, once: str | None, **given: Any) -> Non
     """End a request, as anybody who might have approved it; one denial is enough."""
     door = settings.authority()
     shown = door.request(id_)
-    key, by = (None, None) if given["key_file"] is None else _signer(door, given)
-    actor = by or asker(door, given["who"])
+    key = read_key(given)
+    actor = signs_as(door, given, key)
     reason = given["reason"]
     receipt = door.deny(actor, shown.id, key=key, reason=reason, idempotency_key=once)
     answer(receipt, settings, f"{short_id(shown)} is denied")

@@ -9,6 +9,7 @@ import click
 
 from vmstate.canonical import format_at, parse_duration
 from vmstate.errors import InputError, LedgerError
+from vmstate.interfaces.cli.asking import key_options, read_key
 from vmstate.interfaces.cli.authority import DEFAULT_TRIGGER, asked_for
 from vmstate.interfaces.cli.options import backing_options, complete_profile, complete_trigger
 from vmstate.interfaces.cli.output import receipt_body, say, say_denial, spell_grant
@@ -17,6 +18,7 @@ from vmstate.interfaces.cli.settings import DENIED, Command, Settings
 if TYPE_CHECKING:
     from vmstate.door import Door
     from vmstate.interfaces.cli.supervising import Forwarding, Outcome
+    from vmstate.keys import Signer
     from vmstate.ledger.receipt import Receipt
 
 ENDED, NOT_STARTED, NO_COMMAND = 124, 126, 127  # as timeout(1) and shells have them
@@ -38,6 +40,7 @@ ENDED, NOT_STARTED, NO_COMMAND = 124, 126, 127  # as timeout(1) and shells have 
     help="How long before the end it is told to stop, at most half of the lease.",
 )
 @backing_options
+@key_options
 @click.pass_obj
 def run(
     settings: Settings, /, profile: str, words: tuple[str, ...], grace: str, **given: Any
@@ -55,14 +58,16 @@ def run(
     _check_runs(words[0])
     from vmstate.interfaces.cli.supervising import Forwarding
 
-    asked = asked_for(door, profile, given)
+    key = read_key(given)
+    asked = asked_for(door, profile, given, key)
+    door.size()  # who may read nothing there could not be told when it is over: nothing is asked
     # From before the climb: a signal in between would leave a lease to nobody.
     with Forwarding() as forwarding:
-        granted = door.submit(asked)
+        granted = door.submit(door.ordered(asked, key))
         _say(settings, granted)
         if not granted.granted:
             raise SystemExit(DENIED)
-        raise SystemExit(_run(settings, door, granted, words, told_before, forwarding))
+        raise SystemExit(_run(settings, door, granted, words, told_before, forwarding, key))
 
 
 def _check_runs(word: str) -> None:
@@ -81,6 +86,7 @@ def _run(
     words: tuple[str, ...],
     grace: timedelta,
     forwarding: "Forwarding",
+    key: "Signer | None",
 ) -> int:
     from vmstate.interfaces.cli.processes import Family
     from vmstate.interfaces.cli.supervising import Watch, clock_of, supervise
@@ -103,7 +109,7 @@ def _run(
         family = Family(words, env)
     except OSError as error:
         say(f"{words[0]} can't be run: {error.strerror}")
-        _give_back(settings, door, granted, who, "the command could not be started")
+        _give_back(settings, door, granted, who, "the command could not be started", key)
         return NOT_STARTED
     watch = Watch(door, standing, granted.lease, clock_of(door))
     forwarding.to(family)
@@ -112,7 +118,7 @@ def _run(
     finally:
         family.close()
     _say_outcome(outcome)
-    _give_back(settings, door, granted, who, _reason(outcome))
+    _give_back(settings, door, granted, who, _reason(outcome), key)
     return outcome.code if outcome.ended is None else ENDED
 
 
@@ -130,12 +136,14 @@ def _say_outcome(outcome: "Outcome") -> None:
         say(f"{click.style('error', fg='red', bold=True)}: still running, can't be killed: {pids}")
 
 
-def _give_back(settings: Settings, door: "Door", granted: "Receipt", who: str, why: str) -> None:
+def _give_back(
+    settings: Settings, door: "Door", granted: "Receipt", who: str, why: str, key: "Signer | None"
+) -> None:
     """Release the lease if it still stands, and show the receipt of its end."""
     try:
         standing = door.standing(who).leases
         if str(granted.lease) in (one.id for one in standing):
-            _say(settings, door.release(who, str(granted.lease), reason=why))
+            _say(settings, door.release(who, str(granted.lease), key=key, reason=why))
         else:
             _say_end(settings, door, granted, who)
     except LedgerError as error:

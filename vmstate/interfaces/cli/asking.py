@@ -1,0 +1,54 @@
+"""Who asks: by the key they sign with, by the socket, or by the host's word."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vmstate.canonical import check_name
+from vmstate.errors import UnknownPrincipal
+from vmstate.interfaces.cli.options import passphrase_option, read_signer
+from vmstate.interfaces.cli.settings import asker
+from vmstate.interfaces.cli.statements import owner_of
+
+if TYPE_CHECKING:
+    from vmstate.door import Door
+    from vmstate.keys import Signer
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def key_options(function: _Function) -> _Function:
+    """`--key` and `--passphrase-file`: for whoever signs what they ask for."""
+    path = click.Path(path_type=Path)
+    told = "Sign it with this key file, as whoever's key it is."
+    return click.option("--key", "key_file", type=path, help=told)(passphrase_option(function))
+
+
+def read_key(given: Mapping[str, Any]) -> "Signer | None":
+    """The key that `key_options` name, if they do; raises InputError."""
+    key_file = given["key_file"]
+    return None if key_file is None else read_signer(key_file, given["passphrase_file"])
+
+
+def key_owner(door: "Door", given: Mapping[str, Any], key: "Signer | None") -> str | None:
+    """Whom `--as` names, else whose key it is; None where neither is said."""
+    who = given["who"]
+    if who is not None:
+        return check_name(who)
+    if key is None:
+        return None
+    try:
+        keys = door.constitution.people.keys
+    except UnknownPrincipal:
+        return None  # strangers at a socket may not read the law, so they have to say
+    return owner_of(keys, key.public, given["key_file"])
+
+
+def signs_as(door: "Door", given: Mapping[str, Any], key: "Signer | None") -> str:
+    """Who asks: as `key_owner`, else the one name that the socket takes this caller for."""
+    who = key_owner(door, given, key)
+    if who is None and key is not None:
+        raise click.UsageError("Missing option '--as': whose key it is can't be looked up here.")
+    return asker(door, who)
