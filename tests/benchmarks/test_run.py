@@ -23,7 +23,7 @@ from vmstate.ledger.store import Ledger
 
 pytestmark = pytest.mark.benchmark
 
-LAW = load_constitution(Path(__file__).parents[1] / "expiry" / "short.toml")
+LAW = load_constitution(Path(__file__).parents[1] / "shared" / "short.toml")
 ROUNDS, LIMIT_MS = 100, 100
 LASTS = timedelta(milliseconds=500)
 STUBBORN = """

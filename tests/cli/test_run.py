@@ -142,7 +142,7 @@ def test_what_can_not_be_run_is_not_run(live, words, code, told):
 
 def test_a_drills_authority_runs_nothing_real(folder):
     drilled = folder.path / "drill.db"
-    law = load_constitution(Path(__file__).parents[1] / "expiry" / "short.toml")
+    law = load_constitution(Path(__file__).parents[1] / "shared" / "short.toml")
     mark = DrillMark("d", "DRILL/", f"sha256:{'d' * 64}", {})
     Authority.create(law, drilled, drill=mark).close()
     folder.write("constitution.toml", law.toml.decode())

@@ -17,7 +17,7 @@ from vmstate.interfaces.cli.processes import Family
 from vmstate.interfaces.cli.supervising import Forwarding, Watch, clock_of, supervise
 from vmstate.ledger.store import Ledger
 
-LAW = load_constitution(Path(__file__).parents[1] / "expiry" / "short.toml")
+LAW = load_constitution(Path(__file__).parents[1] / "shared" / "short.toml")
 WHO = "u:a"
 MS = timedelta(milliseconds=1)
 

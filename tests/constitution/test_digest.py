@@ -16,34 +16,7 @@ from vmstate.keys import PrivateKey
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "constitution.toml"
-SMALL = """\
-[constitution]
-name     = "small"
-version  = "1"
-baseline = "observer"
-
-[groups]
-agents = ["u:agent:*"]
-staff  = ["u:staff:ada", "u:staff:bob"]
-
-[profiles.observer]
-[profiles.operator]
-above = "observer"
-
-[facts]
-level = { type = "decimal", min = "0", max = "1" }
-
-[escalations.up]
-from    = "observer"
-to      = "operator"
-trigger = "operator_request"
-ttl     = "60m"
-needs.requester   = ["agents", "staff"]
-needs.facts.level = { min = "0.80" }
-
-[endings.timeout_expired]
-to = "previous"
-"""
+SMALL = (Path(__file__).parent / "small.toml").read_text(encoding="utf-8")
 
 
 def digest(text):

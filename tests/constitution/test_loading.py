@@ -13,34 +13,7 @@ from vmstate.errors import ConstitutionError
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BAD = sorted((HERE / "bad").glob("*.toml"))
-SMALL = """\
-[constitution]
-name     = "small"
-version  = "1"
-baseline = "observer"
-
-[groups]
-agents = ["u:agent:*"]
-staff  = ["u:staff:ada", "u:staff:bob"]
-
-[profiles.observer]
-[profiles.operator]
-above = "observer"
-
-[facts]
-level = { type = "decimal", min = "0", max = "1" }
-
-[escalations.up]
-from    = "observer"
-to      = "operator"
-trigger = "operator_request"
-ttl     = "60m"
-needs.requester   = ["agents", "staff"]
-needs.facts.level = { min = "0.80" }
-
-[endings.timeout_expired]
-to = "previous"
-"""
+SMALL = (HERE / "small.toml").read_text(encoding="utf-8")
 
 
 def problems(text, name="constitution.toml"):

@@ -12,7 +12,7 @@ from vmstate.constitution.loading import read_constitution
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.store import DrillMark
 
-SHORT = (Path(__file__).parents[1] / "expiry" / "short.toml").read_text(encoding="utf-8")
+SHORT = (Path(__file__).parents[1] / "shared" / "short.toml").read_text(encoding="utf-8")
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 ACTS = """
 [acts]

@@ -217,7 +217,7 @@ def test_importing_vmstate_loads_no_scheduler_no_database_and_no_picture():
 
 
 def test_asking_and_deciding_loads_no_scheduler_and_no_picture(vm):
-    path = Path(__file__).with_name("short.toml")
+    path = Path(__file__).parents[1] / "shared" / "short.toml"
     code = (
         "import vmstate, sys, json\n"
         f"vm = vmstate.Authority.open({str(path)!r}, {str(vm.ledger.path)!r})\n"

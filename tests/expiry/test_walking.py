@@ -5,21 +5,11 @@ from datetime import timedelta
 import pytest
 
 from vmstate.canonical import format_at
-from vmstate.clock import SystemClock, VirtualClock
+from vmstate.clock import SystemClock
 from vmstate.expiry import ROUNDS_AT_ONE_INSTANT, VirtualExpiry
 
 US = timedelta(microseconds=1)
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-def clock(stage):
-    return VirtualClock(stage.noon)
-
-
-@pytest.fixture
-def vm(stage, clock):
-    return stage.make(clock)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from vmstate.errors import LedgerUnavailable
 from vmstate.expiry import Expiry
 from vmstate.ledger.receipt import Receipt
 
-SHORT = Path(__file__).parents[1] / "expiry" / "short.toml"
+SHORT = Path(__file__).parents[1] / "shared" / "short.toml"
 
 
 def say(*what: object) -> None:

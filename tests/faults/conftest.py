@@ -8,18 +8,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
+import staging
+from staging import PATIENCE, clock, vm
 
 import vmstate
 from vmstate.authority import Authority
 from vmstate.clock import Clock, VirtualClock
-from vmstate.constitution.law import Constitution
-from vmstate.constitution.loading import load_constitution, read_constitution
+from vmstate.constitution.loading import read_constitution
 from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.merkle import Tree, leaf_hash
@@ -27,10 +27,9 @@ from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.store import Ledger
 from vmstate.signing import Request
 
+__all__ = ["clock", "vm"]  # fixtures
+
 HERE = Path(__file__).parent
-LAW = load_constitution(HERE.parent / "expiry" / "short.toml")
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
-PATIENCE = 8.0  # seconds: far beyond what holds, so that only a failure waits so long
 
 
 class Child:
@@ -84,35 +83,15 @@ class Child:
         return lines
 
 
-class Stage:
-    """Makes ledgers in a folder, climbs in them, and reads what they hold."""
-
-    law: Constitution = LAW
-    noon = NOON
-
-    def __init__(self, folder: Path, closing: ExitStack) -> None:
-        self.folder = folder
-        self._closing = closing
-
-    def make(self, clock: Clock | None = None, name: str = "l") -> Authority:
-        path = self.folder / f"{name}.db"
-        return self.closing(Authority.create(LAW, path, clock=clock), Authority.close)
+class Stage(staging.Stage):
+    """The same, and other processes."""
 
     def open(self, path: Path, clock: Clock | None = None) -> Authority:
         """The same ledger as another process would open it."""
-        return self.closing(Authority(LAW, Ledger.open(path), clock=clock), Authority.close)
+        return self.closing(Authority(self.law, Ledger.open(path), clock=clock), Authority.close)
 
     def child(self, verb: str, *arguments: object) -> Child:
         return self.closing(Child(verb, *arguments), lambda one: one.process.poll() or one.kill())
-
-    def closing(self, thing: Any, close: Callable[[Any], Any]) -> Any:
-        """`thing`, which is closed when the test is over."""
-        self._closing.callback(close, thing)
-        return thing
-
-    @staticmethod
-    def climb(vm: Authority, who: str, to: str = "operator", **fields: Any) -> Receipt:
-        return vm.escalate(who, to, trigger="asked", **fields).raise_for_denial()
 
     @staticmethod
     def crowd(vm: Authority, names: list[str], **fields: Any) -> list[Receipt]:
@@ -125,15 +104,6 @@ class Stage:
                 return [Stage.climb(vm, name, **fields) for name in names]
 
             return transact(together)
-
-    @staticmethod
-    def receipts(vm: Authority, **wanted: Any) -> list[Receipt]:
-        with vm.ledger.read() as snapshot:
-            return list(snapshot.receipts(**wanted))
-
-    @classmethod
-    def ends(cls, vm: Authority) -> list[Receipt]:
-        return cls.receipts(vm, type_="profile_deescalation")
 
     @classmethod
     def check_whole(cls, vm: Authority) -> None:
@@ -159,20 +129,6 @@ class Stage:
             }
         assert opened == held
 
-    @staticmethod
-    def watch_ends(vm: Authority) -> Callable[[], Receipt]:
-        """What waits for the next end that `vm` writes, and fails if none comes."""
-        ends: SimpleQueue[Receipt] = SimpleQueue()
-        vm.subscribe(lambda one: ends.put(one) if one.type == "profile_deescalation" else None)
-
-        def next_end() -> Receipt:
-            try:
-                return ends.get(timeout=PATIENCE)
-            except Empty:
-                raise AssertionError(f"no lease ended within {PATIENCE} s") from None
-
-        return next_end
-
 
 class Asking:
     """The shipped constitution, a key for everybody in it, and a clock to move.
@@ -192,7 +148,7 @@ class Asking:
             text += f'\n[principals."{name}"]\nkey = "{self.key(name).public}"\n'
             if name in (controllers or {}):
                 text += f'controller = "{(controllers or {})[name]}"\n'
-        self.clock = VirtualClock(NOON)
+        self.clock = VirtualClock(Stage.noon)
         law = read_constitution(f"{text}\n{extra}".encode())
         self.vm = Authority.create(law, path, clock=self.clock)
 

@@ -3,24 +3,11 @@
 import threading
 from datetime import timedelta
 
-import pytest
-
 from vmstate.claims import HEARTBEAT_FOR
-from vmstate.clock import VirtualClock
 from vmstate.expiry import Expiry
 from vmstate.lease_jobs import LeaseJobStore
 
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def clock(stage):
-    return VirtualClock(stage.noon)
-
-
-@pytest.fixture
-def vm(stage, clock):
-    return stage.make(clock)
 
 
 def test_authority_ends_at_the_deadline_and_health_turns_red_while_it_is_paused(

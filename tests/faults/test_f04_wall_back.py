@@ -19,16 +19,6 @@ STEPS = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-def clock(stage):
-    return VirtualClock(stage.noon)
-
-
-@pytest.fixture
-def vm(stage, clock):
-    return stage.make(clock)
-
-
 def no_time_goes_back_unspoken(receipts):
     """Where `at` is earlier than on the receipt before, that receipt is about the clock."""
     return all(

@@ -2,9 +2,6 @@
 
 from datetime import timedelta
 
-import pytest
-
-from vmstate.clock import VirtualClock
 from vmstate.expiry import VirtualExpiry
 from vmstate.ledger.audit import audit_ledger
 
@@ -12,16 +9,6 @@ US = timedelta(microseconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 FORWARD = timedelta(days=3650)
-
-
-@pytest.fixture
-def clock(stage):
-    return VirtualClock(stage.noon)
-
-
-@pytest.fixture
-def vm(stage, clock):
-    return stage.make(clock)
 
 
 def test_what_ended_in_the_bogus_future_stays_ended(stage, clock, vm):

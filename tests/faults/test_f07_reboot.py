@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import pytest
 
-from vmstate.clock import VirtualClock
 from vmstate.expiry import VirtualExpiry
 from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
@@ -14,16 +13,6 @@ US = timedelta(microseconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 ROOT = PrivateKey.derive("short", "root")
-
-
-@pytest.fixture
-def clock(stage):
-    return VirtualClock(stage.noon)
-
-
-@pytest.fixture
-def vm(stage, clock):
-    return stage.make(clock)
 
 
 def ask(vm, who="u:b"):

@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 
 from vmstate.authority import Authority
-from vmstate.clock import VirtualClock
 from vmstate.constitution.loading import read_constitution
 from vmstate.errors import LeaseEnded
 from vmstate.ledger.audit import audit_ledger
@@ -16,11 +15,6 @@ task = { profile = "operator", scroll = "cognitive", receipt = "task" }
 "treasury.allocate" = { profile = "operator", scroll = "treasury", receipt = "treasury_budget" }
 "treasury.debit" = { profile = "operator", scroll = "treasury", receipt = "treasury_debit" }
 """
-
-
-@pytest.fixture
-def clock(stage):
-    return VirtualClock(stage.noon)
 
 
 @pytest.fixture

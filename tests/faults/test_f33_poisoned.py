@@ -8,7 +8,6 @@ import apsw
 import pytest
 
 from vmstate.claims import CHUNK
-from vmstate.clock import VirtualClock
 from vmstate.expiry import Expiry, VirtualExpiry
 
 MINUTE = timedelta(minutes=1)
@@ -17,11 +16,6 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture(autouse=True)
 def _quiet(caplog):
     caplog.set_level(logging.CRITICAL)
-
-
-@pytest.fixture
-def clock(stage):
-    return VirtualClock(stage.noon)
 
 
 @pytest.fixture

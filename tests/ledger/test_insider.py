@@ -7,24 +7,12 @@ again, with the real key. What is left to find is that one thing does not follow
 import copy as copies
 
 import pytest
+from forging import put
 
 from vmstate import canonical
 
 APPROVED, RENEWED, REVOKED, RELEASED, EXPIRED, GRANTED, NEW = 5, 9, 11, 14, 17, 28, 31
 LATE, DAY_LATER = "2030-01-01T12:30:00.000000Z", "2030-01-02T12:00:00.000000Z"
-
-
-def put(seq, *path):
-    """An attack that sets one value: the path to it, and the value last."""
-
-    def attack(said):
-        *way, last, value = path
-        place = said[seq]
-        for key in way:
-            place = place[key]
-        place[last] = value
-
-    return attack
 
 
 def append(seq, **what):
@@ -38,7 +26,7 @@ def append(seq, **what):
 
 
 def afterwards(seq, then):
-    return put(seq, "then", then)
+    return lambda said: said[seq].update(then=then)
 
 
 def swap(first, second):

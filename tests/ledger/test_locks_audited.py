@@ -1,11 +1,11 @@
 """What an insider can't write about locks: each follows from what came before, or is found."""
 
-import copy
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from forging import again, drop, move, put
 
 from vmstate.authority import Authority
 from vmstate.clock import VirtualClock
@@ -43,29 +43,6 @@ def told(tmp_path):
         export(vm.ledger, tmp_path / "bundle")
     assert audit_bundle(tmp_path / "bundle").findings == ()
     return tmp_path
-
-
-def put(seq, *path):
-    def attack(said):
-        *way, last, value = path
-        place = said[seq]
-        for key in way:
-            place = place[key]
-        place[last] = value
-
-    return attack
-
-
-def drop(seq):
-    return lambda said: said.pop(seq)
-
-
-def move(seq, to):
-    return lambda said: said.insert(to, said.pop(seq))
-
-
-def again(seq, to):
-    return lambda said: said.insert(to, copy.deepcopy(said[seq]))
 
 
 FOUND = {

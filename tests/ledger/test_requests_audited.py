@@ -6,6 +6,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from forging import drop, put
 
 from vmstate.authority import Authority
 from vmstate.clock import VirtualClock
@@ -59,22 +60,6 @@ def told(tmp_path):
         export(vm.ledger, tmp_path / "bundle")
     assert audit_bundle(tmp_path / "bundle").findings == ()
     return tmp_path
-
-
-def put(seq, *path):
-    def attack(said):
-        *way, last, value = path
-        place = said[seq]
-        for key in way:
-            place = place[key]
-        assert last in place
-        place[last] = value
-
-    return attack
-
-
-def drop(seq):
-    return lambda said: said.pop(seq)
 
 
 LATE = "2030-01-01T15:00:00.000000Z"

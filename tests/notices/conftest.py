@@ -19,7 +19,7 @@ from vmstate.ledger.store import Ledger
 from vmstate.notices import Deliverer
 
 HERE = Path(__file__).parent
-SHORT = (HERE.parent / "expiry" / "short.toml").read_text(encoding="utf-8")
+SHORT = (HERE.parent / "shared" / "short.toml").read_text(encoding="utf-8")
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 EVERYTHING = ("request", "ending", "ended", "lock", "denied", "amended")
 
