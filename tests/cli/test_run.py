@@ -81,12 +81,31 @@ def test_at_its_end_nothing_of_it_is_left(live):
     assert "intact" in live.ok("vmstate audit")
 
 
-def test_killed_itself_it_takes_the_command_along(live):
-    process = start(live, "echo $$ > pid; while :; do sleep 0.01; done")
-    pid = int(await_file(live.path / "pid"))
+def test_killed_itself_it_takes_along_the_command_and_what_that_moved_elsewhere(live):
+    lasting = "echo $$ > {0}; while :; do sleep 0.01; done"
+    inner = lasting.format("far").replace("$", chr(92) + "$")
+    process = start(live, f'setsid sh -c "{inner}" & {lasting.format("near")}')
+    pids = [int(await_file(live.path / name)) for name in ("near", "far")]
     process.kill()
     process.communicate(timeout=PATIENCE)
-    assert is_gone(pid)
+    assert all(is_gone(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("held", ["$PPID", "$(awk '{print $4}' /proc/$PPID/stat)"])
+def test_a_command_that_stops_what_watches_it_ends_with_its_lease_all_the_same(live, held):
+    script = f"trap '' TERM; echo $$ > pid; who={held}; while :; do kill -STOP $who; done"
+    _, err, code = done(start(live, script, "--ttl", "1s"))
+    assert code == 124
+    assert "lease-3 ended by timeout_expired\n" in err
+    assert is_gone(int((live.path / "pid").read_text()))
+
+
+def test_a_command_that_kills_its_keeper_is_gone_with_all_that_it_started(live):
+    script = 'setsid sh -c "echo \\$\\$ > far; sleep 100" & sleep 0.2; kill -9 $PPID; sleep 100'
+    _, err, code = done(start(live, script))
+    assert code == 128 + signal.SIGKILL
+    assert "lease-3 ended by operator_release" in err
+    assert is_gone(int((live.path / "far").read_text()))
 
 
 def test_told_to_stop_it_tells_the_command_and_gives_back(live):
@@ -138,6 +157,15 @@ def test_what_can_not_be_run_is_not_run(live, words, code, told):
     seen = live.run(f"vmstate {words}")
     assert (seen.out, seen.code) == ("", code)
     assert told in seen.err
+
+
+def test_what_the_machine_can_not_begin_gives_its_lease_back(live):
+    live.write("odd", "\0\1 of another machine")
+    (live.path / "odd").chmod(0o755)
+    seen = live.run("vmstate run operator --as bob --reason 'ticket 4712' -- ./odd")
+    assert seen.code == 126
+    assert "./odd can't be run: Exec format error\n" in seen.err
+    assert "ended by operator_release" in seen.err
 
 
 def test_a_drills_authority_runs_nothing_real(folder):

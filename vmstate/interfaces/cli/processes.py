@@ -1,52 +1,88 @@
 """A process and all that it starts: begun together, told together, and none of them left behind.
 
-On Linux this process adopts whatever its children leave orphaned, so that a process which moves to
-a session of its own is still found by its parents; and the command is killed with us if we are
-killed. Elsewhere there is the process group alone.
+Between us and the command stands a process that keeps it (`keeper.py`): if we are killed it ends
+the command and all that it started, if we are stopped it ends them at the deadline it was told
+last, and if it is killed itself they come to us. On Linux both adopt whatever their children leave
+orphaned, so that a process which moves to a session of its own is still found by its parents.
+Elsewhere there is the process group alone. Nothing keeps a command of our own account from killing
+both of us.
 """
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 
-SWEEP_FOR = timedelta(seconds=2)  # what can't be killed by then waits for a disk, or is not ours
-LOOK_AGAIN = 0.001  # seconds, between looking for what is left
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 1, 36, 37
-_PROC = Path("/proc")
+from vmstate.interfaces.cli import keeper
+from vmstate.interfaces.cli.keeper import LOOK_AGAIN, SWEEP_FOR, adopt, children, is_over, tell
+
+MOVED_US = 2_000  # a deadline that moved by less is not told again
 
 
 class Family:
     """A command and its descendants.
 
     In the foreground of a terminal it stays in our process group, so that the keys reach it and
-    the shell's job control goes on as it is; anywhere else it has a group of its own.
+    the shell's job control goes on as it is; anywhere else it has a group of its own. `pid` is the
+    process that keeps it, and leads that group.
     """
 
-    def __init__(self, words: Sequence[str], env: Mapping[str, str]) -> None:
-        """Begin it; raises OSError if it can't be begun."""
+    def __init__(
+        self, words: Sequence[str], env: Mapping[str, str], left: timedelta | None = None
+    ) -> None:
+        """Begin it, to last for `left` whatever becomes of us; raises OSError if it can't be."""
         self.is_foreground = _is_foreground()
-        self._ours_before = frozenset(_children(os.getpid()))
-        self._reaper_before = _adopt(1)
+        self._ours_before = frozenset(children(os.getpid()))
+        self._reaper_before = adopt(1)
+        self._told_us = 0 if left is None else _end_of(left)
+        self._line, theirs = socket.socketpair()
         try:
-            self._process = subprocess.Popen(  # noqa: S603 -- running it is what was asked
-                list(words),
-                env=dict(env),
-                process_group=None if self.is_foreground else 0,
-                preexec_fn=_bound_to(os.getpid()),  # noqa: PLW1509 -- nothing runs beside us yet
-            )
+            with theirs:
+                self._process = self._start(words, env, theirs.fileno())
         except BaseException:
-            _adopt(self._reaper_before)
+            self._line.close()
+            adopt(self._reaper_before)
             raise
         self.pid = self._process.pid
         self._end = os.pidfd_open(self.pid) if sys.platform == "linux" else None
+
+    def _start(
+        self, words: Sequence[str], env: Mapping[str, str], line: int
+    ) -> "subprocess.Popen[bytes]":
+        told, fault = os.pipe()
+        ours = (str(line), str(fault), str(self._told_us))
+        # What comes before the keeper is ready is not for it; it lets them through once it is.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, keeper.NOT_OURS)
+        with open(told, "rb") as pipe:  # noqa: PTH123 -- a number, not a path
+            try:
+                process = subprocess.Popen(  # noqa: S603 -- running it is what was asked
+                    [sys.executable, "-I", "-S", keeper.__file__, *ours, *words],
+                    env=dict(env),
+                    process_group=None if self.is_foreground else 0,
+                    pass_fds=(line, fault),
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                os.close(fault)
+            number = int(pipe.read() or 0)  # its end comes once the command runs
+        if number:
+            process.wait()
+            raise OSError(number, os.strerror(number))
+        return process
+
+    def hold(self, left: timedelta) -> None:
+        """Let it last so long from now on, whatever becomes of this process."""
+        until_us = _end_of(left)
+        if abs(until_us - self._told_us) > MOVED_US:
+            with contextlib.suppress(OSError):  # it is gone, which is seen elsewhere
+                self._line.send(f"{until_us}\n".encode(), socket.MSG_DONTWAIT)
+                self._told_us = until_us
 
     def code(self) -> int | None:
         """The exit code as a shell tells it, 128 and the signal's number; None while it runs."""
@@ -72,16 +108,16 @@ class Family:
         told = self._tell_group(number)
         for pid in self._members():
             if not told or _group_of(pid) != self.pid:
-                _tell(pid, number)
+                tell(pid, number)
 
     def end(self) -> tuple[int, ...]:
         """Kill whatever is left of it, until nothing is; returns what can't be killed."""
-        until = time.monotonic() + SWEEP_FOR.total_seconds()
+        until = time.monotonic() + SWEEP_FOR
         while True:
             self._tell_group(signal.SIGKILL)
             left = tuple(self._members())
             # A process of another account is not ours to end, and waiting would not change that.
-            ours = [pid for pid in left if _tell(pid, signal.SIGKILL)]
+            ours = [pid for pid in left if tell(pid, signal.SIGKILL)]
             if not ours or time.monotonic() > until:
                 return left
             time.sleep(LOOK_AGAIN)
@@ -92,7 +128,8 @@ class Family:
 
     def close(self) -> None:
         """Be no longer who adopts; after `end`."""
-        _adopt(self._reaper_before)
+        adopt(self._reaper_before)
+        self._line.close()
         if self._end is not None:
             os.close(self._end)
             self._end = None
@@ -110,9 +147,9 @@ class Family:
 
     def _members(self) -> Iterator[int]:
         """Whoever of it runs, the eldest first; what has ended and was left to us is buried."""
-        waiting = [pid for pid in _children(os.getpid()) if pid not in self._ours_before]
+        waiting = [pid for pid in children(os.getpid()) if pid not in self._ours_before]
         for pid in waiting:
-            if _is_over(pid):
+            if is_over(pid):
                 # The command's own end is told by `code`, which has to see it first.
                 if pid == self.pid:
                     self._process.poll()
@@ -120,8 +157,12 @@ class Family:
                     with contextlib.suppress(ChildProcessError):
                         os.waitpid(pid, os.WNOHANG)
                 continue
-            waiting += _children(pid)  # the list grows while it is walked
+            waiting += children(pid)  # the list grows while it is walked
             yield pid
+
+
+def _end_of(left: timedelta) -> int:
+    return keeper.now_us() + left // timedelta(microseconds=1)
 
 
 def _is_foreground() -> bool:
@@ -138,69 +179,8 @@ def _is_foreground() -> bool:
         os.close(terminal)
 
 
-def _tell(pid: int, number: int) -> bool:
-    """Send a signal; False if that process is not ours to tell."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return True
-
-
 def _group_of(pid: int) -> int:
     try:
         return os.getpgid(pid)
     except ProcessLookupError:
         return -1
-
-
-def _is_over(pid: int) -> bool:
-    """Whether it has ended, and only its parent does not know yet."""
-    try:
-        stat = (_PROC / str(pid) / "stat").read_bytes()
-    except OSError:
-        return True
-    # The name stands in brackets and may hold any: what follows the last one is the state.
-    return stat[stat.rindex(b")") + 2 :][:1] in {b"Z", b"X"}
-
-
-def _children(pid: int) -> list[int]:
-    """The processes that `pid` is the parent of; none where the system does not say."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in (_PROC / str(pid) / "task").iterdir():
-            with contextlib.suppress(OSError):
-                found += map(int, (task / "children").read_text(encoding="ascii").split())
-    return found
-
-
-if sys.platform == "linux":
-    _libc = ctypes.CDLL(None, use_errno=True)
-
-    def _adopt(whether: int) -> int:
-        """Whether orphans below us become our children; returns what it was before."""
-        before = ctypes.c_int()
-        _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
-        _libc.prctl(_PR_SET_CHILD_SUBREAPER, whether, 0, 0, 0)
-        return before.value
-
-    class _bound_to:  # noqa: N801 -- used as a function
-        """Runs in the child just before the command: it is killed when its parent dies."""
-
-        def __init__(self, parent: int) -> None:
-            self.parent = parent
-
-        def __call__(self) -> None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != self.parent:
-                os._exit(1)  # it died before it was said
-
-else:
-
-    def _adopt(whether: int) -> int:
-        return whether
-
-    def _bound_to(_parent: int) -> None:
-        return None

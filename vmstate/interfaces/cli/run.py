@@ -49,7 +49,9 @@ def run(
 
     The end comes as TERM, then KILL, to CMD and all that it started. Exits as CMD does; 3 if the
     climb is denied and nothing ran, 124 if the lease ended it, 126 and 127 if it can't be run.
-    Standard input, output and error are CMD's; what is said here goes to standard error.
+    Two processes see to the end, and each goes on if the other is stopped or killed; a CMD that
+    does away with both is not held: it runs under the same account. Standard input, output and
+    error are CMD's; what is said here goes to standard error.
     """
     told_before = parse_duration(grace)
     door = settings.authority()
@@ -105,13 +107,13 @@ def _run(
         "VMSTATE_EXPIRES_AT": format_at(granted.expires_at),
         "VMSTATE_PRINCIPAL": who,
     }
+    watch = Watch(door, standing, granted.lease, clock_of(door))
     try:
-        family = Family(words, env)
+        family = Family(words, env, watch.left())
     except OSError as error:
         say(f"{words[0]} can't be run: {error.strerror}")
         _give_back(settings, door, granted, who, "the command could not be started", key)
         return NOT_STARTED
-    watch = Watch(door, standing, granted.lease, clock_of(door))
     forwarding.to(family)
     try:
         outcome = supervise(family, watch, grace)

@@ -3,7 +3,8 @@
     granted ─────────────────────────────── TERM ──── grace ──── KILL at the deadline
             ───── lock, revoke, release ──── TERM, 30 ms, KILL
 
-The deadline is counted here, on both hands of the clock, whatever happens to the ledger meanwhile.
+The deadline is counted here, on both hands of the clock, whatever happens to the ledger meanwhile,
+and by the process that keeps the command (`keeper.py`), whatever happens to this one.
 What ends a lease early is seen in the ledger by a thread of its own, so that a service which hangs
 can't hold up the deadline; one that can't be read for long is as good as an end (law 6).
 """
@@ -116,6 +117,7 @@ def supervise(family: Family, watch: Watch, grace: timedelta) -> Outcome:
             ended = over
             break
         left = watch.left()
+        family.hold(left)
         if left <= timedelta():
             ended = "its lease is over"
             break
@@ -126,6 +128,8 @@ def supervise(family: Family, watch: Watch, grace: timedelta) -> Outcome:
             family.tell(signal.SIGTERM)
         till = left if ended is not None else left - grace
         family.wait(min(till.total_seconds(), TICK), watch.wake)
+    if ended is None and watch.left() <= timedelta():
+        ended = "its lease is over"  # by its keeper, or late by itself while we were held up
     if not family.is_gone():
         # What it leaves running would outlive the lease: it goes too.
         _last_words(family, min(LAST_WORDS, watch.left()))
