@@ -13,9 +13,9 @@ from vmstate.interfaces.cli.locks import lock_body
 from vmstate.interfaces.cli.notify import backlog_body
 from vmstate.interfaces.cli.options import (
     backing_options,
+    climb_options,
     complete_lease,
     complete_profile,
-    complete_trigger,
     once_option,
     read_facts,
     read_prepared,
@@ -136,12 +136,7 @@ def _lease_body(lease: "Lease", standing: "Standing") -> dict[str, Json]:
 
 @click.command(cls=Command)
 @click.argument("profile", shell_complete=complete_profile)
-@click.option(
-    "--trigger",
-    shell_complete=complete_trigger,
-    help="What calls for it.  [default: operator_request]",
-)
-@click.option("--renew-parent", is_flag=True, help="Renew the lease below in the same breath.")
+@climb_options
 @click.option("--wait", is_flag=True, help="Leave it open if only signatures are missing.")
 @click.option("--follow", is_flag=True, help="The same, and climb as soon as none is.")
 @backing_options
@@ -167,12 +162,7 @@ def escalate(
 
 @click.command(cls=Look)
 @click.argument("profile", shell_complete=complete_profile)
-@click.option(
-    "--trigger",
-    shell_complete=complete_trigger,
-    help="What calls for it.  [default: operator_request]",
-)
-@click.option("--renew-parent", is_flag=True, help="Renew the lease below in the same breath.")
+@climb_options
 @backing_options
 @click.pass_obj
 def why(settings: Settings, /, profile: str, **given: Any) -> None:

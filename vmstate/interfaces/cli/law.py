@@ -10,8 +10,8 @@ import click
 from vmstate.canonical import Json, encode, format_at
 from vmstate.errors import ConstitutionError, InputError, LedgerNotFound
 from vmstate.interfaces.cli.options import (
+    exception_options,
     once_option,
-    passphrase_option,
     read_file,
     read_prepared,
     read_signer,
@@ -19,7 +19,7 @@ from vmstate.interfaces.cli.options import (
     write_file,
 )
 from vmstate.interfaces.cli.output import answer, count, emit, say, spell_time
-from vmstate.interfaces.cli.settings import Command, Group, Settings, asker, principal_option
+from vmstate.interfaces.cli.settings import Command, Group, Settings, asker
 
 if TYPE_CHECKING:
     from vmstate.decisions.amending import Amendment, Effect
@@ -43,13 +43,7 @@ _WHY = {
 
 @click.command(cls=Command)
 @click.argument("file", metavar="NEW.toml", type=click.Path(path_type=Path))
-@principal_option("Who asks for it.  [env: VMSTATE_PRINCIPAL]")
-@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their key file.")
-@passphrase_option
-@click.option("--reason", help="Why; the approver signs it too.")
-@click.option("--request", "request_file", type=click.Path(path_type=Path))
-@click.option("--approval", "approvals", type=click.Path(path_type=Path), multiple=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to prepare it.")
+@exception_options
 @click.option("--replace", is_flag=True, help="Then put it in place of the constitution's file.")
 @once_option
 @click.pass_obj

@@ -199,20 +199,54 @@ def _complete(
     return sorted({name for name in known if name.startswith(incomplete)})
 
 
+def climb_options(function: _Function) -> _Function:
+    """What kind of climb it is."""
+    return _with(
+        function,
+        click.option(
+            "--trigger",
+            shell_complete=complete_trigger,
+            help="What calls for it.  [default: operator_request]",
+        ),
+        click.option(
+            "--renew-parent", is_flag=True, help="Renew the lease below in the same breath."
+        ),
+    )
+
+
 def backing_options(function: _Function) -> _Function:
     """The options by which evidence stands behind a climb or a renewal."""
     path = click.Path(path_type=Path)
-    for option in reversed(
-        (
-            principal_option("Who asks: the principal.  [env: VMSTATE_PRINCIPAL]"),
-            click.option("--reason", help="Why; goes into the receipt."),
-            click.option("--fact", "facts", multiple=True, metavar="NAME=VALUE"),
-            click.option("--ttl", help="For how long, such as 15m; at most the rule's."),
-            click.option("--request", "request_file", type=path, help="The prepared request."),
-            click.option("--approval", "approvals", type=path, multiple=True),
-            click.option("--attestation", "attestations", type=path, multiple=True),
-        )
-    ):
+    return _with(
+        function,
+        principal_option("Who asks: the principal.  [env: VMSTATE_PRINCIPAL]"),
+        click.option("--reason", help="Why; goes into the receipt."),
+        click.option("--fact", "facts", multiple=True, metavar="NAME=VALUE"),
+        click.option("--ttl", help="For how long, such as 15m; at most the rule's."),
+        click.option("--request", "request_file", type=path, help="The prepared request."),
+        click.option("--approval", "approvals", type=path, multiple=True),
+        click.option("--attestation", "attestations", type=path, multiple=True),
+    )
+
+
+def exception_options(function: _Function) -> _Function:
+    """The options of what is prepared, approved by others, and then asked for with one's key."""
+    path = click.Path(path_type=Path)
+    return _with(
+        function,
+        principal_option("Who asks for it.  [env: VMSTATE_PRINCIPAL]"),
+        click.option("--key", "key_file", type=path, help="Their key file."),
+        passphrase_option,
+        click.option("--reason", help="Why; the approver signs it too."),
+        click.option("--request", "request_file", type=path),
+        click.option("--approval", "approvals", type=path, multiple=True),
+        click.option("-o", "--output", type=path, help="Where to prepare it."),
+    )
+
+
+def _with(function: _Function, *options: Callable[[_Function], _Function]) -> _Function:
+    """`function` with these options, in this order."""
+    for option in reversed(options):
         function = option(function)
     return function
 

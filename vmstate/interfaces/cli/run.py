@@ -10,8 +10,8 @@ import click
 from vmstate.canonical import format_at, parse_duration
 from vmstate.errors import InputError, LedgerError
 from vmstate.interfaces.cli.asking import key_options, read_key
-from vmstate.interfaces.cli.authority import DEFAULT_TRIGGER, asked_for
-from vmstate.interfaces.cli.options import backing_options, complete_profile, complete_trigger
+from vmstate.interfaces.cli.authority import asked_for
+from vmstate.interfaces.cli.options import backing_options, climb_options, complete_profile
 from vmstate.interfaces.cli.output import receipt_body, say, say_denial, spell_grant
 from vmstate.interfaces.cli.settings import DENIED, Command, Settings
 
@@ -27,12 +27,7 @@ ENDED, NOT_STARTED, NO_COMMAND = 124, 126, 127  # as timeout(1) and shells have 
 @click.command(cls=Command)
 @click.argument("profile", shell_complete=complete_profile)
 @click.argument("words", metavar="-- CMD…", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option(
-    "--trigger",
-    shell_complete=complete_trigger,
-    help=f"What calls for it.  [default: {DEFAULT_TRIGGER}]",
-)
-@click.option("--renew-parent", is_flag=True, help="Renew the lease below in the same breath.")
+@climb_options
 @click.option(
     "--grace",
     default="5s",

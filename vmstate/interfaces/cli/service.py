@@ -15,14 +15,14 @@ import click
 from vmstate.canonical import encode
 from vmstate.errors import InputError
 from vmstate.interfaces.cli.options import (
+    exception_options,
     once_option,
-    passphrase_option,
     read_prepared,
     read_signer,
     read_statements,
 )
 from vmstate.interfaces.cli.output import answer, say, spell_time
-from vmstate.interfaces.cli.settings import Command, Settings, asker, principal_option
+from vmstate.interfaces.cli.settings import Command, Settings, asker
 from vmstate.interfaces.cli.statements import write_or_print
 
 if TYPE_CHECKING:
@@ -126,13 +126,7 @@ def _show(settings: Settings, receipt: "Receipt") -> None:
 
 @click.command(cls=Command)
 @click.option("--clock", "clock", is_flag=True, help="The clock is right, although it reads early.")
-@principal_option("Who asks for it.  [env: VMSTATE_PRINCIPAL]")
-@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Their key file.")
-@passphrase_option
-@click.option("--reason", help="Why; the approver signs it too.")
-@click.option("--request", "request_file", type=click.Path(path_type=Path))
-@click.option("--approval", "approvals", type=click.Path(path_type=Path), multiple=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to prepare it.")
+@exception_options
 @once_option
 @click.pass_obj
 def recover(
