@@ -132,7 +132,9 @@ class Reading(Door):
         with self.ledger.read() as snapshot:
             law, now = self._follow(snapshot), self.clock.read()
             found = foresee(snapshot, law.decider.law, new.decider.law, now)
-            return Amendment.of(law.constitution, new.constitution, found)
+            asked = snapshot.requests.every(open_only=True)
+            waiting = sum(self._shown(snapshot, one, now).is_open for one in asked)
+            return Amendment.of(law.constitution, new.constitution, found, requests=waiting)
 
     def lease(self, lease: str) -> Lease | None:
         with self.ledger.read() as snapshot:

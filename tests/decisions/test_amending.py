@@ -463,6 +463,7 @@ def test_an_open_request_is_asked_anew_under_the_new_law_and_waits_no_longer(wor
     opened = world.vm.open_request(request)
     world.wait(minutes=40)
     world.vm.approve(request.id, world.one, key=world.key(world.one))
+    assert world.vm.foresee_amendment(changed(world, operator_ttl("10m"))).requests == 1
     amended = amend(world, ('version  = "1.0.0"', 'version  = "1.1.0"'))
     (old, new) = requests(world, amended)
     assert old == ("amended", request.id, None)
@@ -529,6 +530,7 @@ def test_what_an_amendment_would_do_is_foreseen_by_the_same_path_and_nothing_is_
     assert (seen.kept, seen.clamped, seen.ended) == (1, 2, 0)
     assert seen.old == world.vm.constitution.digest
     assert seen.old_toml == world.vm.constitution.toml
+    assert seen.requests == 0
     assert world.vm.size() == size
     amended = amend(world, toml=toml)
     assert seen.new == world.vm.constitution.digest

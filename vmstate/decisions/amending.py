@@ -127,7 +127,7 @@ class Amendment:
     """What an amendment would do, foreseen and not written.
 
     `old_toml` is the law in force as it was read; `effects` are those that change a lease, the
-    first `TOLD` of them.
+    first `TOLD` of them. `requests` are open, and would be asked anew with nothing signed for them.
     """
 
     old: str
@@ -137,9 +137,12 @@ class Amendment:
     clamped: int
     ended: int
     effects: tuple[Effect, ...]
+    requests: int
 
     @classmethod
-    def of(cls, old: Constitution, new: Constitution, found: Iterable[Effect]) -> "Amendment":
+    def of(
+        cls, old: Constitution, new: Constitution, found: Iterable[Effect], *, requests: int
+    ) -> "Amendment":
         """Count what is found, in bounded memory."""
         kept = clamped = ended = 0
         told: list[Effect] = []
@@ -149,7 +152,7 @@ class Amendment:
             clamped += one.is_change and one.ending is None
             if one.is_change and len(told) < TOLD:
                 told.append(one)
-        return cls(old.digest, new.digest, old.toml, kept, clamped, ended, tuple(told))
+        return cls(old.digest, new.digest, old.toml, kept, clamped, ended, tuple(told), requests)
 
 
 def effects(old: Law, new: Law, state: State, now: Moment) -> tuple[Effect, ...]:

@@ -1,7 +1,6 @@
 """`amend`, `constitution show`: the law in force, and another one in its place."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from vmstate.interfaces.cli.options import (
 )
 from vmstate.interfaces.cli.output import answer, count, emit, say, spell_time
 from vmstate.interfaces.cli.settings import Command, Group, Settings, asker
+from vmstate.interfaces.cli.statements import differences
 
 if TYPE_CHECKING:
     from vmstate.decisions.amending import Amendment, Effect
@@ -116,7 +116,7 @@ def _prepare(
     except ConstitutionError as error:
         named = (one.replace("the new constitution", str(file), 1) for one in error.problems)
         raise ConstitutionError(tuple(named)) from error
-    lines = list(_differences(seen.old_toml.decode(), toml.decode(), file.name))
+    lines = list(differences(seen.old_toml.decode(), toml.decode(), file.name))
     prepared = None
     if output is not None:
         prepared = door.prepare_amendment(asker(door, who), toml, reason=reason or "")
@@ -132,6 +132,7 @@ def _prepare(
                 "kept": seen.kept,
                 "cut": seen.clamped,
                 "ended": seen.ended,
+                "open_requests": seen.requests,
                 "effects": effects,
                 "request": None if prepared is None else prepared.id,
             }
@@ -143,14 +144,7 @@ def _prepare(
     if output is None:
         say(f"next: prepare it, vmstate amend {file} --as NAME -o request.json")
     else:
-        say(f"next: have it signed, vmstate sign {output} --as APPROVER --key KEY")
-
-
-def _differences(old: str, new: str, name: str) -> Iterator[str]:
-    import difflib
-
-    lines = old.splitlines(), new.splitlines()
-    return difflib.unified_diff(*lines, "in force", name, lineterm="")
+        say(f"next: have it signed, vmstate sign {output} --law {file} --key KEY")
 
 
 def _coloured(line: str) -> str:
@@ -165,6 +159,9 @@ def _say_effects(seen: "Amendment") -> None:
         lease, why = one.lease, _WHY.get(one.why, one.why)
         what = "ends" if one.ending else f"lasts until {spell_time(one.after.expires_at)}"
         say(f"  {lease.id}: {lease.principal}, {lease.profile}, {what}: {why}")
+    if seen.requests:
+        asked = count(seen.requests, "request")
+        say(f"{asked} open now: asked anew, and what was signed for it counts no more")
     untold = seen.clamped + seen.ended - len(seen.effects)
     if untold:
         say(f"  and {untold} more")

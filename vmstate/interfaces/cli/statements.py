@@ -1,6 +1,6 @@
 """`request new`, `sign`: what people write down and put their names to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +15,7 @@ from vmstate.interfaces.cli.options import (
     complete_trigger,
     passphrase_option,
     read_facts,
+    read_file,
     read_named,
     read_prepared,
     read_signer,
@@ -109,6 +110,12 @@ def write_or_print(
     "--as", "who", metavar="NAME", help="Who signs; by default whose key it is by the constitution."
 )
 @click.option("--attest", is_flag=True, help="Attest the request's facts instead of approving it.")
+@click.option(
+    "--law",
+    "law_file",
+    type=click.Path(path_type=Path),
+    help="The law that an amendment is to put in force: refuse any other, show what changes.",
+)
 @click.option("--for", "for_", default=SIGNED_FOR, show_default=True, help="How long it is good.")
 @click.option(
     "--statement-only", is_flag=True, help="Write the bytes to be signed elsewhere; needs --as."
@@ -127,7 +134,7 @@ def sign(settings: Settings, /, file: Path, output: Path | None, **given: Any) -
     What is signed is shown on standard error: read it.
     """
     if given["signature_file"] is not None:
-        _require_absent(given, "key_file", "who", "attest", "statement_only")
+        _require_absent(given, "key_file", "who", "attest", "statement_only", "law_file")
         _assemble(settings, file, given["signature_file"], output)
     elif given["statement_only"]:
         _require_absent(given, "key_file")
@@ -140,6 +147,7 @@ def _sign(file: Path, output: Path | None, settings: Settings, given: Mapping[st
     from vmstate.signing import sign as sign_statement
 
     prepared = read_prepared(file)
+    _say_law(settings, prepared, given["law_file"])
     key_file = given["key_file"]
     if key_file is None:
         raise click.UsageError("Missing option '--key'.")
@@ -157,6 +165,7 @@ def _sign(file: Path, output: Path | None, settings: Settings, given: Mapping[st
 def _state(file: Path, output: Path | None, settings: Settings, given: Mapping[str, Any]) -> None:
     """The bytes to be signed, and not one more: a line's end would be signed as well."""
     prepared = read_prepared(file)
+    _say_law(settings, prepared, given["law_file"])
     by = check_name(required(given["who"], "--as"))
     statement = _statement(prepared, by, file, given)
     say(f"signed by {by}, this {_VERBS[statement.kind]}:")
@@ -225,8 +234,49 @@ _OPTIONS = {
     "who": "--as",
     "attest": "--attest",
     "statement_only": "--statement-only",
+    "law_file": "--law",
 }
 _VERBS = {"approval": "approves", "attestation": "attests the facts of"}
+
+
+def _say_law(settings: Settings, prepared: "Request", file: Path | None) -> None:
+    """Show what an amendment changes, if `file` is the law that it names: a digest tells nobody.
+
+    Raises:
+        InputError: it is another law, or the request is for none.
+    """
+    from vmstate.constitution.loading import read_constitution
+    from vmstate.decisions.command import AMENDMENT, NEW_LAW
+
+    asked = prepared.facts.get(NEW_LAW) if prepared.trigger == AMENDMENT else None
+    if asked is None and file is not None:
+        raise InputError("--law goes with an amendment, and this is none: leave it out")
+    if asked is None:
+        return
+    if file is None:
+        say("warning: which law that is was not compared: give it with --law NEW.toml")
+        return
+    toml = read_file(file)
+    new = read_constitution(toml, name=str(file))
+    if new.digest != asked:
+        raise InputError(f"{file} is not the law asked for: it is {new.digest}, not {asked}")
+    try:
+        old = settings.law()
+    except ConstitutionError:
+        old = None
+    if old is None or old.digest != prepared.constitution:
+        say(f"{file} is the law asked for; {settings.constitution} is not the one in force")
+        return
+    for line in differences(old.toml.decode(), toml.decode(), file.name):
+        say(line)
+
+
+def differences(old: str, new: str, name: str) -> Iterator[str]:
+    """What changes from the law in force to the one in the file `name`, as `diff -u` has it."""
+    import difflib
+
+    lines = old.splitlines(), new.splitlines()
+    return difflib.unified_diff(*lines, "in force", name, lineterm="")
 
 
 def _say_request(prepared: "Request") -> None:
