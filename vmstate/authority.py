@@ -23,7 +23,7 @@ from vmstate.decisions.evidence import is_from
 from vmstate.decisions.once import Once
 from vmstate.decisions.settling import SETTLE
 from vmstate.errors import LedgerUnavailable
-from vmstate.ledger.in_force import InForce
+from vmstate.ledger.in_force import InForce, law_to_serve
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.refusals import any_closed, put_on_record, record
 from vmstate.ledger.store import BUSY_MS, Ledger
@@ -78,12 +78,18 @@ class Authority(Reading):
         """Open a ledger that exists, under the constitution in a file. Costs the same however
         much the ledger holds, and writes nothing.
 
+        Where it is `serving`, a file that is an earlier law of this ledger will do: the one in
+        force is the ledger's.
+
         Raises:
             ConstitutionError: the constitution does not load.
             LedgerNotFound, LedgerMismatch, LedgerUnavailable: see `Ledger.open`.
         """
         law = load_constitution(Path(constitution))
-        return cls(law, Ledger.open(Path(ledger)), clock=clock, serving=serving)
+        opened = Ledger.open(Path(ledger))
+        if serving:
+            law = law_to_serve(law, opened)
+        return cls(law, opened, clock=clock, serving=serving)
 
     @classmethod
     def create(

@@ -263,3 +263,18 @@ def test_a_hook_and_an_amendment_take_who_asks_from_the_socket(served):
         0,
         True,
     )
+
+
+def test_whose_the_constitutions_file_is_is_said_after_an_amendment_over_the_socket(served):
+    text = (served.path / "constitution.toml").read_text(encoding="utf-8")
+    served.write("next.toml", text.replace('ttl      = "1h"', 'ttl      = "2h"'))
+    assert served.run("vmstate amend next.toml -o request").code == 0
+    assert served.run("vmstate sign request --as carol --key carol.key -o approval").code == 0
+    line = "vmstate amend next.toml --request request --approval approval"
+    refused = served.run(f"{line} --replace")
+    assert (refused.code, newest(served)["type"]) == (2, "constitution_loaded")
+    assert "the constitution's file is the service's, and --replace would write one" in refused.err
+    done = served.run(line)
+    assert done.code == 0
+    assert "next: have next.toml put in place of the constitution's file by whoever" in done.err
+    assert "cp " not in done.err

@@ -166,6 +166,28 @@ def test_without_the_ledgers_key_it_says_so_instead_of_serving(short):
     assert "put the log's key back" in first
 
 
+def test_after_an_amendment_it_comes_back_although_its_file_is_the_old_one(short):
+    short.ok("vmstate keys new carol -o carol.key >> constitution.toml")
+    short.ok("vmstate keys new alice -o alice.key >> constitution.toml")
+    short.ok("vmstate init")
+    text = (short.path / "constitution.toml").read_text(encoding="utf-8")
+    short.write("new.toml", text.replace('ttl      = "1s"', 'ttl      = "2s"'))
+    short.ok("vmstate amend new.toml --as alice -o request")
+    short.ok("vmstate sign request --key carol.key -o approval")
+    short.ok("vmstate amend new.toml --request request --approval approval --key alice.key")
+    process = subprocess.Popen(
+        [VMSTATE, "serve"], cwd=short.path, stderr=subprocess.PIPE, text=True
+    )
+    said = [process.stderr.readline(), process.stderr.readline()]
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE_SECONDS)
+    assert said[0].startswith("constitution.toml is an earlier law of this ledger: serving under")
+    assert "giving back on time" in said[1]
+    assert process.returncode == 0
+    short.write("constitution.toml", text.replace('ttl      = "1s"', 'ttl      = "3s"'))
+    assert "is under the constitution" in short.run("vmstate serve").err
+
+
 def test_a_drills_ledger_is_not_served(short):
     drill = short.write(
         "mine.drill.toml",

@@ -50,3 +50,16 @@ class InForce:
                 f"{digest}: run vmstate audit"
             )
         return InForce.of(law, ledger)
+
+
+def law_to_serve(given: Constitution, ledger: Ledger) -> Constitution:
+    """The law in force where `given` is one that the ledger was under before, else `given`.
+
+    An amendment is not undone by a file that nobody has changed since, and a service that starts
+    again after it must not stay away.
+    """
+    with ledger.read() as snapshot:
+        digest = snapshot.in_force()
+        if given.digest == digest or given.digest not in {one for _, one in snapshot.laws()}:
+            return given
+        return InForce.of(given, ledger).now_in(snapshot, ledger).constitution

@@ -67,6 +67,11 @@ def amend(
     with -o prepares the request. Then have that signed (vmstate sign), and hand both in with your
     own key. NEW.toml may be the constitution's own file, edited.
     """
+    if replace and settings.socket:
+        raise InputError(
+            "the constitution's file is the service's, and --replace would write one here: leave "
+            "it out, and have the new law put in place by whoever runs vmstate serve"
+        )
     door, toml = _under_its_own(settings), read_file(file)
     if request_file is None:
         _prepare(settings, door, file, toml, who, reason, output)
@@ -197,6 +202,12 @@ def _amended(door: "Door", receipt: "Receipt") -> str:
 
 def _say_where(settings: Settings, file: Path, toml: bytes, *, replace: bool) -> None:
     """Where the new law has to be for the ledger to be opened with it."""
+    if settings.socket:
+        say(
+            f"next: have {file} put in place of the constitution's file by whoever runs vmstate "
+            "serve; until then it serves under the new law all the same, and says so at its start"
+        )
+        return
     here = settings.constitution
     if here.exists() and here.read_bytes() == toml:
         return

@@ -58,6 +58,11 @@ def serve(
     if authority.is_drill:
         raise InputError(f"{settings.ledger} is a drill's ledger: its time is the drill's")
     authority.ledger.require_key()
+    if settings.law().digest != (here := authority.constitution.digest):
+        say(
+            f"{settings.constitution} is an earlier law of this ledger: serving under the one in "
+            f"force, {here}; put that there, vmstate constitution show prints it"
+        )
     stop = threading.Event()
 
     def ask_to_stop(_signal: int, _frame: "FrameType | None") -> None:
