@@ -549,3 +549,27 @@ def test_a_refusal_that_is_only_counted_is_told_with_what_it_lacked_itself(servi
     told = agent.escalate(AGENT, "guardian", trigger="another", reason=service.reason)
     assert "on another" in told.message
     assert told.place == f"counted with receipt {service.newest().seq}"
+
+
+def test_a_stranger_is_told_why_they_are_nobody_and_nothing_of_anybody_else(service):
+    agent, stranger = service.at("agent"), service.at("stranger")
+    lease = climb(agent).lease
+    service.at("root-phone").lock(
+        "did:vm:sovereign:root", principal=AGENT, reason="a secret"
+    ).raise_for_denial()
+    asked = {"trigger": "operator_request", "reason": service.reason}
+    for told in (
+        climb(stranger),
+        stranger.escalate(AGENT, "guardian", **asked),
+        stranger.renew(AGENT, lease, reason=service.reason),
+        stranger.release(AGENT, lease),
+        stranger.act(AGENT, "guardian.anchor"),
+        stranger.escalate(AGENT, "operator", actor=ADA, **asked),
+        stranger.deny(ADA, f"sha256:{'0' * 64}"),
+    ):
+        assert not told.granted
+        assert {one.code for one in told.unmet} <= {"not_caller", "not_proven"}
+        assert told.unmet
+        assert (told.fields["what"]["from"], told.fields["cost"]) == (None, [])
+        assert b"a secret" not in told.body
+    service.check_audit()

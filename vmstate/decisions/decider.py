@@ -4,7 +4,8 @@ Law 4: settle first. Whatever of a principal is overdue ends before their comman
 deadline order, so the receipts read the same whether the scheduler came before the command, after
 it, or not at all.
 
-Law 7: all unmet requirements are reported. Law 8: a denial is a value, an entry like any other.
+Law 7: all unmet requirements are reported, to whoever is proven to ask. Law 8: a denial is a value,
+an entry like any other.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,6 +52,7 @@ from vmstate.decisions.law import Law
 from vmstate.decisions.locking import lift_lock, lock_ends, set_lock
 from vmstate.decisions.pending import Asked
 from vmstate.decisions.recovering import recover
+from vmstate.decisions.refusing import for_stranger
 from vmstate.decisions.renewal import renew
 from vmstate.decisions.settling import SETTLE, clock_entries, overdue_requests, owed, spent
 from vmstate.decisions.showing import Pending, show
@@ -106,6 +108,10 @@ class Decider:
             raise RuntimeError(f"{command.verb} was granted to somebody whom nothing proves")
         if granted and command.order is not None:
             answers = _by_order(answers, command.order)
+        unproven = command.proof == "none" and command.caller is not None
+        # What is handed in proves its signer or nobody, and says nothing of its carrier.
+        if not granted and unproven and not isinstance(command, HandIn):
+            answers = (*answers[:-1], for_stranger(command, answers[-1]))
         for entry in answers:
             state = state_after(state, entry, now)
         return Decision((*entries, *answers, *spent(state, now)), answers[-1], now)

@@ -62,6 +62,23 @@ def with_cost(law: Law, state: State, refused: Entry, rule: str | None) -> Entry
     return replace(refused, cost=(line,))
 
 
+def for_stranger(command: Command, refused: Entry) -> Entry:
+    """A refusal as it is told to somebody whom nothing proves: why they are nobody, and no more.
+
+    What else was missing would say what somebody holds, by which rules they climb and why they
+    are locked; a stranger has only to give a name to ask it of anybody.
+    """
+    own = [one for one in refused.grounds.unmet if one.code == "not_proven"]
+    unmet = tuple(dict.fromkeys((*command.claims, *own)))
+    return replace(
+        refused,
+        grounds=Grounds(unmet[0].rule, facts=refused.grounds.facts, unmet=unmet),
+        cost=(),
+        lease=getattr(command, "lease", None),
+        from_profile=None,
+    )
+
+
 def no_path(held: str, to: str, trigger: str, remedy: str) -> Unmet:
     """The requirement that there be a rule at all for going this way."""
     given = f"{held} to {to} on {trigger}"
