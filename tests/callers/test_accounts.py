@@ -24,6 +24,7 @@ import pytest
 import vmstate
 from vmstate.authority import Authority
 from vmstate.constitution.loading import load_constitution
+from vmstate.constitution.people import Caller
 from vmstate.decisions.command import Escalate, make_command
 from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
@@ -269,11 +270,15 @@ def test_who_has_the_services_own_account_can_write_what_they_like(tmp_path):
     law = tmp_path / "constitution.toml"
     preset = files("vmstate.constitution") / "presets" / "starter.toml"
     text = preset.read_text(encoding="utf-8") + "\n[callers]\nhost = false\n"
+    text += '[principals.alice]\naccount = "ann"\n'
     law.write_text(text, encoding="utf-8")
     Authority.create(load_constitution(law), tmp_path / "vmstate.db").close()
     vm = Authority(load_constitution(law), Ledger.open(tmp_path / "vmstate.db"), serving=True)
     asked = {"principal": "alice", "to": "operator", "trigger": "operator_request"}
-    forged = vm.submit(make_command(Escalate, {**asked, "reason": REASON, "proven": "peer"}))
+    said = make_command(Escalate, {**asked, "reason": REASON, "proven": "peer"})
+    denied = vm.submit(said)
+    assert [one.code for one in denied.unmet] == ["not_proven"]
+    forged = vm.submit(said.model_copy(update={"caller": Caller("ann")}))
     assert forged.fields["who"]["proof"] == "peer"
     assert audit_ledger(vm.ledger).findings == ()
     vm.close()

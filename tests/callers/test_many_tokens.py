@@ -80,7 +80,7 @@ def test_who_shows_another_token_is_asked_for_by_that_one(serve):
 
 def test_what_is_put_on_record_of_a_stranger_comes_from_the_gates_own_account(shown):
     service, shown = shown
-    warden = Warden(service.at("agent"), "desk", "token", shown)
+    warden = Warden(service.at("agent"), "desk", by_token=True, shown=shown)
     assert warden.door_of(STRANGER) is warden.door
     judged = warden.judge_stranger()
     receipt = service.vm.receipt(judged.receipt)

@@ -277,8 +277,15 @@ def test_a_lock_takes_somebody_whom_the_constitution_admits_and_proof_of_who_the
     assert denied.message == (
         "did:vm:operator:bob is not in guardians, sovereigns, and may not do that"
     )
-    proven = make_command(SetLock, {"principal": world.one, "scope": "all", "proven": "peer"})
-    assert world.vm.submit(proven).granted
+    assert lock(world, world.one).granted
+
+
+@pytest.mark.parametrize("proven", ["host", "peer", "token", "none", "key"])
+def test_what_a_command_says_of_its_own_proof_counts_for_nothing(world, proven):
+    asked = make_command(SetLock, {"principal": world.one, "scope": "all"})
+    denied = world.vm.submit(asked.model_copy(update={"proven": proven}))
+    assert world.denied(denied, "not_proven")
+    assert denied.fields["who"]["proof"] == "host"
 
 
 def test_without_a_locks_table_nobody_locks(make_world):

@@ -2,7 +2,8 @@ from datetime import timedelta
 
 import pytest
 
-from vmstate.decisions.command import Renew
+from vmstate.decisions.command import Activate, Escalate, Renew, make_command
+from vmstate.ledger.audit import audit_ledger
 
 OPERATOR_1H = 'ttl      = "1h"\nrenewals = 3'
 
@@ -179,3 +180,32 @@ def test_facts_on_ones_own_word_count_for_the_parent_too(make_world):
     renewal = world.receipts()[-2]
     assert renewal.type == "lease_renewed"
     assert renewal.fields["authority"]["facts"] == {"ticket": "open"}
+
+
+def test_what_a_climb_renews_below_it_is_known_by_the_same_proof(world):
+    world.operator()
+    world.wait(minutes=5)
+    request = world.request()
+    asked = {"to": "guardian", "trigger": request.trigger, "reason": request.reason}
+    fields = {"principal": world.ada, "request": request, "renew_parent": True, **asked}
+    climb = make_command(Escalate, {**fields, "approvals": (world.approval(request),)})
+    assert world.vm.submit(world.vm.ordered(climb, world.key(world.ada))).granted
+    renewed, granted = world.receipts()[-2:]
+    assert (renewed.type, renewed.fields["who"]["proof"]) == ("lease_renewed", "key")
+    assert granted.fields["who"] == renewed.fields["who"]
+    assert audit_ledger(world.vm.ledger).findings == ()
+
+
+def test_so_it_is_where_an_open_request_is_activated(world):
+    world.operator()
+    world.wait(minutes=5)
+    request = world.request()
+    world.vm.open_request(request)
+    world.vm.hand_in(request.id, world.approval(request))
+    fields = {"principal": world.ada, "request": request.id, "renew_parent": True}
+    activation = world.vm.ordered(make_command(Activate, fields), world.key(world.ada))
+    assert world.vm.submit(activation).granted
+    renewed, granted = world.receipts()[-2:]
+    assert (renewed.type, renewed.fields["who"]["proof"]) == ("lease_renewed", "key")
+    assert granted.fields["who"] == renewed.fields["who"]
+    assert audit_ledger(world.vm.ledger).findings == ()

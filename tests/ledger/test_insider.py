@@ -141,6 +141,36 @@ FOUND = {
         GRANTED,
         "was written under a constitution that was not in force",
     ),
+    "a key that signed nothing": (
+        put(GRANTED, "who", "proof", "key"),
+        GRANTED,
+        "says that 'key' proves 'op:f', and holds no signature of theirs",
+    ),
+    "an account that nobody gave": (
+        put(GRANTED, "who", "proof", "peer"),
+        GRANTED,
+        "says that 'peer' proves 'op:f', who has no account",
+    ),
+    "a token that nobody gave": (
+        put(GRANTED, "who", "proof", "token"),
+        GRANTED,
+        "says that 'token' proves 'op:f', who has no token",
+    ),
+    "a proof that is none": (
+        put(GRANTED, "who", "proof", "none"),
+        GRANTED,
+        "says that 'none' proves 'op:f', which is no proof",
+    ),
+    "an actor without a proof": (
+        put(GRANTED, "who", "proof", None),
+        GRANTED,
+        "names who asked without a proof, or a proof of nobody",
+    ),
+    "a revocation on the host's word": (
+        put(REVOKED, "who", "proof", "host"),
+        REVOKED,
+        "takes 'root' on the host's word, and needs a proof",
+    ),
     "an unknown type": (
         put(GRANTED, "type", "gift"),
         GRANTED,

@@ -60,6 +60,10 @@ def _renew_parent(law: Law, state: State, command: Escalate, now: Moment) -> Ent
         principal=command.principal,
         actor=command.actor,
         reason=command.reason,
+        proven=command.proven,
+        caller=command.caller,
+        order=command.order,
+        claims=command.claims,
         lease=lease.id,
         facts={
             name: text

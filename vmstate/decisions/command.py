@@ -46,10 +46,10 @@ CLOCK_RECOVERY = "clock_recovery"  # the trigger of a request that no profile an
 class CommandBase(BaseModel):
     """What every command has.
 
-    `proven` is how the door that made the command knows who asks: `host` is whoever could open the
-    ledger's file, `none` is somebody whose name nothing proves yet. `caller` is who stands at the
-    door, where that is a socket: the law in force says whom they may ask as. An `order` is the
-    asker's own signature over the command, and says more.
+    `proven` is found when it is decided, and nothing that was said before counts: `host` is whoever
+    could open the ledger's file, `none` is somebody whose name nothing proves. `caller` is who
+    stands at the door, an account or a token: the law in force says whom they may ask as. An
+    `order` is the asker's own signature over the command, and says more.
     `claims` are requirements that an interface found not to be met, in what only it was told; they
     are reported with the others. Under an `idempotency_key` it is answered once, see `once.py`.
     """

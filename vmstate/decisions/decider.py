@@ -119,20 +119,24 @@ class Decider:
     def _proven(self, state: State, command: Command, now: Moment) -> Command:
         """The command with what proves who asks: its order, or the caller's account or token.
 
-        What does not prove it is taken away, and why it does not is reported as unmet. A statement
-        that is handed in proves its signer by itself, whoever carries it.
+        What does not prove it is taken away, and why it does not is reported as unmet; so is what
+        the command says of itself. A statement that is handed in proves its signer by itself,
+        whoever carries it.
         """
+        word = "host" if command.caller is None else "none"
+        known: dict[str, object] = {"order": None, "proven": word}
         if isinstance(command, HandIn):
-            return command.model_copy(update={"order": None})
-        if command.order is None and command.caller is None:
-            return command
+            return command.model_copy(update=known)
         fault: Unmet | None = None
         if command.order is not None:
             at = self.law.setting(state, now, command.asked_by)
             fault = hear_order(command.order, command, at)
             if fault is None:
                 return command
-        known: dict[str, object] = {"order": None}
+        trusted = self.law.document.callers.host or state.drill is not None
+        if command.caller is None and not trusted:
+            known["proven"] = "none"
+            fault = fault or _untrusted(command.asked_by)
         if command.caller is not None:
             stranger = hear_caller(command.caller, command.asked_by, self.law.people)
             known["proven"] = "none" if stranger is not None else command.caller.proof
@@ -140,6 +144,12 @@ class Decider:
         if fault is not None:
             known["claims"] = (*command.claims, fault)
         return command.model_copy(update=known)
+
+
+def _untrusted(actor: str) -> Unmet:
+    remedy = "sign it (--key FILE), or ask through vmstate serve"
+    required = "a signature, an account or a token"
+    return Unmet("callers.host", "not_proven", required, actor, remedy)
 
 
 def _by_order(answers: tuple[Entry, ...], order: Signed) -> tuple[Entry, ...]:

@@ -26,6 +26,7 @@ from vmstate.ledger.held import Held, keep_alive, use_faults
 from vmstate.ledger.laws import people_of
 from vmstate.ledger.lock_book import LockBook
 from vmstate.ledger.merkle import Tree
+from vmstate.ledger.proven import Proven
 from vmstate.ledger.receipt import Receipt, scroll_of
 from vmstate.ledger.retold import (
     Retold,
@@ -77,6 +78,7 @@ class Replay:
     answered: dict[str, tuple[str, int]] = field(default_factory=dict)
     amended: Amended = field(default_factory=Amended)
     contexts: Contexts = field(default_factory=Contexts)
+    proven: Proven = field(default_factory=Proven)
 
     def __post_init__(self) -> None:
         if self.law is not None:
@@ -169,6 +171,10 @@ def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:
         return
     replay.find_all(replay.locks.faults(receipt, replay.law, replay.people), seq)
     replay.find_all(call_faults(receipt, replay.law, replay.people, replay.leases), seq)
+    in_drill = replay.drill is not None
+    replay.find_all(
+        replay.proven.faults(receipt, replay.law, replay.people, in_drill=in_drill), seq
+    )
     check_statements(replay, receipt, seq)
     replay.find_all(replay.contexts.faults(replay.leases, receipt), seq)
     if receipt.type in _EFFECTS:

@@ -72,11 +72,12 @@ def check_statements(replay: _Replay, receipt: Receipt, seq: int) -> None:
             replay.find("holds a statement that is none", seq)
             continue
         _verify(replay, receipt, signed, request)
-        # One order may take several rungs down, which are receipts in a row.
+        # One order may take several rungs down, or renew one and climb: receipts in a row.
         id_, is_order = signed.statement.id, isinstance(signed.statement, Order)
         if replay.falling != (id_, seq) if is_order else not handed_in:
             replay.use(id_, seq)
-        replay.falling = (id_, seq + 1)
+        if is_order:
+            replay.falling = (id_, seq + 1)
 
 
 def _verify(replay: _Replay, receipt: Receipt, signed: Signed, request: str | None) -> None:
@@ -117,6 +118,8 @@ def _fault(
                 return "is by another, or for another reason"
             if statement.verb not in _ORDERED.get(receipt.type, ("act",)):
                 return "orders something else"
+            if receipt.type == "lease_renewed":
+                return None  # what a climb stands on, renewed along with it
             if by_request or receipt.type == "request":
                 about = request or said["what"]["detail"]["request"]
                 return None if statement.arguments.get("request") == about else "is for another"

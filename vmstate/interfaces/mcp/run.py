@@ -49,7 +49,9 @@ def _warden(door: Door, server: str, listen: str | None) -> Warden:
     """Callers over HTTP are known by their tokens, which a socket has to be shown."""
     if listen is None:
         return Warden(door, server)
-    return Warden(door, server, "token", Shown(door.path) if isinstance(door, Client) else None)
+    return Warden(
+        door, server, by_token=True, shown=Shown(door.path) if isinstance(door, Client) else None
+    )
 
 
 def _close(warden: Warden) -> None:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vmstate.canonical import REASON_BYTES, Json, check_text, digest, format_at
+from vmstate.constitution.people import Caller
 from vmstate.constitution.tools import Kind, ToolRule
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import TOOL_CALL, Call, Command, Escalate, Tally, make_command
-from vmstate.decisions.fields import Proven
 from vmstate.decisions.route import Explanation
 from vmstate.decisions.statements import prepare_call
 from vmstate.door import Door
@@ -88,15 +88,15 @@ _Key = tuple[str, Kind, str, bool]  # principal, kind, name, refused
 
 @dataclass(slots=True)
 class Warden:
-    """`proven` is how it is known who calls; safe to use from several threads.
+    """Safe to use from several threads.
 
-    `door` is the gate's own, and reads for everybody. Where it is a socket and callers come with
-    tokens, `shown` asks for each of them.
+    `door` is the gate's own, and reads for everybody. `by_token` where callers come with tokens,
+    which the law in force then has to know; where `door` is a socket, `shown` asks for each.
     """
 
     door: Door
     server: str
-    proven: Proven = "host"
+    by_token: bool = False
     shown: Shown | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _folds: dict[_Key, _Fold] = field(default_factory=dict)
@@ -119,8 +119,8 @@ class Warden:
             self._fold((principal, kind, free[0], False), salted)
             return Judgement(True, free[1], None, None, salt)
         asked = {"principal": principal, "server": self.server, "kind": kind, "name": shown}
-        asked["proven"] = self.proven
         command = make_command(Call, {**asked, "arguments": salted, "claims": claims})
+        command = command.model_copy(update=self._known(principal))
         found = None if claims else self._table_rule(kind, name)
         if found is not None and found[1].each_call:
             return self._judge_single(command, text)
@@ -166,8 +166,8 @@ class Warden:
         claim = Unmet("principals", "token_unknown", "the token of somebody", given, remedy)
         asked = {"principal": STRANGER, "server": self.server, "name": MANY, "claims": (claim,)}
         salt = secrets.token_hex(16)
-        asked |= {"arguments": digest(salt.encode()), "proven": self.proven}
-        return self._decide(make_command(Call, asked), salt)
+        command = make_command(Call, {**asked, "arguments": digest(salt.encode())})
+        return self._decide(command, salt)
 
     def ask(self, command: Command) -> Receipt | Explanation:
         """Ask for something of vmstate's own at the door.
@@ -183,7 +183,7 @@ class Warden:
                 name = f"{PREFIX}{command.verb}"
                 self._repeated((command.principal, "tool", name, True), digest(name.encode()))
                 return explanation
-        asked = command.model_copy(update={"proven": self.proven})
+        asked = command.model_copy(update=self._known(command.principal))
         receipt = self.door_of(command.principal).submit(asked)
         if not receipt.granted:
             with self._lock:
@@ -201,13 +201,13 @@ class Warden:
     def cut(self, principal: str, kind: Kind, name: str, judged: Judgement) -> Refusal:
         """Put on record that a call was stopped, because the authority it began under has ended."""
         asked = {"principal": principal, "server": self.server, "kind": kind, "name": name}
-        asked["proven"] = self.proven
         began = "" if judged.receipt is None else f", it began under receipt {judged.receipt}"
         path = f"tools.{self.server}"
         remedy = "ask for the authority again, then call again"
         over = Unmet(path, "call_stopped", "authority to its end", f"{name}{began}", remedy)
         salted = digest(judged.salt.encode())
         command = make_command(Call, {**asked, "arguments": salted, "claims": (over,)})
+        command = command.model_copy(update=self._known(principal))
         receipt = self.door_of(principal).submit(command)
         refused = self._refused(command, receipt.unmet, receipt.seq, judged.salt).refusal
         assert refused is not None
@@ -253,6 +253,12 @@ class Warden:
         return self.shown.of(principal)
 
     # ---- inside -----------------------------------------------------------------------------
+
+    def _known(self, principal: str) -> dict[str, Any]:
+        """How it is known that `principal` calls; a token that is not theirs proves nobody."""
+        tokens = self.door.constitution.people.tokens
+        apart = self.by_token and self.shown is None
+        return {"caller": Caller("", tokens.get(principal, ""))} if apart else {}
 
     def _table_rule(self, kind: Kind, name: str) -> tuple[str, ToolRule] | None:
         server = self.door.constitution.document.tools.get(self.server)
@@ -379,19 +385,9 @@ def _is_due(key: _Key, fold: _Fold, now: float) -> bool:
 
 def _tally(server: str, key: _Key, fold: _Fold) -> Tally:
     principal, kind, name, refused = key
-    return make_command(
-        Tally,
-        {
-            "principal": principal,
-            "server": server,
-            "kind": kind,
-            "name": name,
-            "arguments": fold.spelled,
-            "count": fold.count,
-            "since": fold.since,
-            "refused": refused,
-        },
-    )
+    asked = {"principal": principal, "server": server, "kind": kind, "name": name}
+    counted = {"arguments": fold.spelled, "count": fold.count, "since": fold.since}
+    return make_command(Tally, {**asked, **counted, "refused": refused})
 
 
 def _spell(arguments: Mapping[str, Any] | None) -> str:
