@@ -12,7 +12,9 @@ fill the ledger.
 
 Everything is bounded: connections in all and for each account, the length of a line, how long one
 may take to arrive and its answer to be fetched, idle time, how fast one connection may ask. Whoever
-is slow, silent or talks nonsense holds up their own thread, and nobody else's.
+is slow, silent or talks nonsense holds up their own thread, and nobody else's. Where there is room
+for no more, whoever has most of it makes some, of what they leave idle: some accounts together can
+no more keep the others out than one can.
 """
 
 import contextlib
@@ -21,7 +23,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -42,7 +44,7 @@ log = logging.getLogger("vmstate.serving")
 CONNECTIONS = 256  # threads; and
 PER_ACCOUNT = 64  # so that no account keeps the others out
 IDLE_FOR = timedelta(minutes=10)
-LINE_WITHIN = timedelta(seconds=10)  # from its first byte to its last
+LINE_WITHIN = timedelta(seconds=10)  # from its first byte to its last; the first of all at once
 FETCHED_WITHIN = timedelta(seconds=10)  # an answer, or its reader is gone
 WAIT_AT_MOST = timedelta(minutes=1)  # for something new; then it is asked again
 PER_SECOND, BURST = 1_000, 2_000  # questions on one connection; then it is read more slowly
@@ -78,6 +80,10 @@ class _Connection:
     account: str
     token: str | None = None
     asked: bool = False
+    spoke: bool = False
+    # On the monotonic clock; None while something is done.
+    idle_since: float | None = field(default_factory=time.monotonic)
+    leaves: bool = False  # it makes room, and is told so
     buffer: bytearray = field(default_factory=bytearray)
     pace: Allowance = field(default_factory=lambda: Allowance(BURST, 1 / PER_SECOND))
 
@@ -92,7 +98,10 @@ class _Connection:
             InputError: it is too long.
             TimeoutError: nothing came for too long, or the rest of it did not.
         """
-        until = time.monotonic() + IDLE_FOR.total_seconds()
+        self.idle_since = time.monotonic()
+        # Who connects has something to ask: a connection that never did keeps others out.
+        most = IDLE_FOR if self.spoke else LINE_WITHIN
+        until = self.idle_since + most.total_seconds()
         while (end := self.buffer.find(b"\n")) < 0:
             if len(self.buffer) > wire.LINE_BYTES:
                 raise InputError(f"the line has more than {wire.LINE_BYTES:,} bytes: send less")
@@ -100,11 +109,19 @@ class _Connection:
             if not (part := self.socket.recv(65_536)):
                 return None
             if not self.buffer:
+                self.idle_since = None
                 until = time.monotonic() + LINE_WITHIN.total_seconds()
             self.buffer += part
+        self.spoke, self.idle_since = True, None
         line = bytes(self.buffer[:end])
         del self.buffer[: end + 1]
         return line
+
+    def leave(self) -> None:
+        """Be closed by the thread that reads it; what came in by now is still answered."""
+        self.leaves = True
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RD)
 
     def send(self, line: bytes) -> None:
         self.socket.settimeout(FETCHED_WITHIN.total_seconds())
@@ -172,8 +189,9 @@ class Server:
             target=self._serve, args=(connection,), name="vmstate client", daemon=True
         )
         with self._lock:
-            accounts = Counter(one.account for one in self._connections.values())
-            if len(self._connections) >= CONNECTIONS:
+            staying = [one for one in self._connections.values() if not one.leaves]
+            accounts = Counter(one.account for one in staying)
+            if len(staying) >= CONNECTIONS and not _make_room(staying, accounts, connection):
                 return f"there are {CONNECTIONS} connections already: close some"
             if accounts[connection.account] >= PER_ACCOUNT:
                 return f"this account has {PER_ACCOUNT} connections already: close some"
@@ -215,6 +233,10 @@ class Server:
             if late := connection.pace.take():
                 self._stopping.wait(late)
             connection.send(self._answer(connection, line))
+        if connection.leaves:
+            connection.socket.setblocking(False)  # its thread is needed
+            connection.socket.send(wire.write_bye("others need the room: connect again"))
+            return
         connection.send(wire.write_bye(why))
 
     # ---- questions ----------------------------------------------------------------------------
@@ -336,3 +358,19 @@ class Server:
 def _from(caller: Caller, command: Command) -> Command:
     """`command` as somebody at the socket asks it: nothing is believed of them yet."""
     return command.model_copy(update={"proven": "none", "caller": caller})
+
+
+def _make_room(
+    staying: Iterable[_Connection], accounts: Mapping[str, int], newcomer: _Connection
+) -> bool:
+    """Close the oldest idle connection of whoever has most, and more than `newcomer` then has."""
+    idle = [
+        (-accounts[one.account], since, one)
+        for one in staying
+        if (since := one.idle_since) is not None
+        and accounts[one.account] > accounts.get(newcomer.account, 0) + 1
+    ]
+    if not idle:
+        return False
+    min(idle, key=lambda found: found[:2])[2].leave()
+    return True

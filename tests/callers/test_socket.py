@@ -282,7 +282,7 @@ def test_a_question_too_long_to_send_is_not_sent(service):
 
 def test_who_is_slow_or_silent_is_let_go_with_a_word(service, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(serving, "IDLE_FOR", timedelta(milliseconds=30))
+        patch.setattr(serving, "LINE_WITHIN", timedelta(milliseconds=30))
         silent = service.raw()
         assert silent.recv(1, socket.MSG_PEEK)
     monkeypatch.setattr(serving, "LINE_WITHIN", timedelta(milliseconds=30))
@@ -316,9 +316,33 @@ def test_more_connections_than_there_is_room_for_are_turned_away(service, monkey
         service.at("agent")
     third = service.at("ada")
     with pytest.raises(LedgerUnavailable, match="there are 3 connections already"):
-        service.at("bob")
+        service.at("ada")
     assert [one.size() for one in (first, second, third)] == [1, 1, 1]
     assert caplog.text.count("connections already") == 2
+
+
+def test_whoever_has_most_makes_room_for_somebody_else_and_loses_nothing_by_it(
+    service, monkeypatch
+):
+    monkeypatch.setattr(serving, "CONNECTIONS", 4)
+    silent = service.raw("mallory")
+    busy = [service.at("agent") for _ in range(3)]
+    service.at("ada").size()  # closes the first of the three
+    ends = [one._idle[0] for one in busy]
+    assert json.loads(ends[0].recv(1_000))["bye"] == "others need the room: connect again"
+    silent.close()
+    until = time.monotonic() + PATIENCE_SECONDS
+    while len(service.server._connections) > 3 and time.monotonic() < until:
+        time.sleep(0.001)
+    assert [one.size() for one in busy] == [1, 1, 1]
+
+
+def test_four_accounts_that_say_nothing_keep_nobody_out(service, monkeypatch):
+    monkeypatch.setattr(serving, "CONNECTIONS", 8)
+    monkeypatch.setattr(serving, "PER_ACCOUNT", 2)
+    held = [service.raw(f"mallory-{number}") for number in range(4) for _ in range(2)]
+    assert service.at("ada").size() == 1
+    assert len(held) == 8
 
 
 def test_many_threads_share_a_client(service):
