@@ -43,6 +43,26 @@ def test_what_is_left_open_says_its_id_what_is_missing_and_what_to_do_next(used)
     ]
 
 
+def test_what_is_missing_says_which_verb_brings_it(folder):
+    folder.ok("vmstate init --preset vaultmesh")
+    facts = "--fact threat.id=T-1 --fact threat.type=malware --fact threat.confidence=0.92"
+    line = f"vmstate escalate guardian --trigger threat_detected --as did:vm:operator:ada {facts}"
+    folder.ok('vmstate escalate operator --as did:vm:operator:ada --reason "look at ticket 4711"')
+    done = folder.run(f"{line} --wait")
+    assert done.code == 4
+    nexts = [line for line in done.err.splitlines() if line.startswith("next:")]
+    words = f"vmstate request attest {done.out.strip()} --key KEY"
+    assert nexts == [f"next: {words}, by whom it takes"]
+    denied = folder.run(f"vmstate request activate {done.out.strip()}")
+    assert f"    instead  have it signed: {words}" in denied.err.splitlines()
+
+
+def test_a_denial_for_want_of_signatures_alone_says_that_it_may_wait(used):
+    waits = "    or  add --wait: it is left open until they have signed"
+    assert waits in used.run(ASK).err.splitlines()
+    assert waits not in used.run('vmstate escalate guardian --as alice --reason "x"').err
+
+
 def test_request_approve_works_ends(asked):
     assert asked.run("vmstate may alice database.write").code == 3
     asked.at(NOON + timedelta(minutes=4))

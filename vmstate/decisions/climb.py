@@ -15,6 +15,7 @@ from vmstate.decisions.law import Law
 from vmstate.decisions.pending import Asked
 from vmstate.decisions.refusing import denial, no_path, with_cost
 from vmstate.decisions.renewal import renew
+from vmstate.decisions.requested import told_of
 from vmstate.leases.lease import Lease
 from vmstate.leases.watermark import later
 
@@ -40,7 +41,7 @@ def climb(
     hearing = hear(law, state, command, now, asked)
     unmet += hearing.unmet
     rule, verdict_unmet = judge(law, held, command, hearing.case)
-    unmet += verdict_unmet
+    unmet += verdict_unmet if asked is None else told_of(asked, verdict_unmet)
     if rule is None or unmet:
         # What a denied climb would have renewed stays as it was: the renewal is not written.
         refused = denial(state, command, unmet, now, rule=rule, hearing=hearing.facts)

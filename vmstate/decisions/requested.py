@@ -15,6 +15,8 @@ from vmstate.decisions.pending import Asked
 from vmstate.decisions.refusing import denial
 from vmstate.signing import Approval, Attestation, Request, Signed
 
+DIGITS = 12  # of an id, where people read it
+
 
 def as_climb(
     command: CommandBase,
@@ -48,6 +50,18 @@ def first_good(asked: Asked, heard: Heard) -> tuple[Signed, ...]:
     """What was handed in, what still counts first: a receipt has room for so many approvals."""
     ranked = sorted(asked.approvals, key=lambda one: one not in heard.counted)
     return (*ranked[:APPROVALS], *asked.attestations)
+
+
+def told_of(asked: Asked, unmet: Sequence[Unmet]) -> tuple[Unmet, ...]:
+    """`unmet` with the remedies of a request that is open: its signatures are handed in to it."""
+    verbs = {"approval_missing": "approve", "fact_unattested": "attest"}
+    digits = asked.id.removeprefix("sha256:")[:DIGITS]
+    return tuple(
+        replace(one, remedy=f"have it signed: vmstate request {verbs[one.code]} {digits} --key KEY")
+        if one.code in verbs
+        else one
+        for one in unmet
+    )
 
 
 def open_faults(

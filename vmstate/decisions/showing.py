@@ -22,7 +22,7 @@ from vmstate.decisions.hearing import hear
 from vmstate.decisions.lasting import length_of, would_last
 from vmstate.decisions.law import Law
 from vmstate.decisions.pending import Asked, is_call, lapse_of, stages_of
-from vmstate.decisions.requested import as_climb, first_good
+from vmstate.decisions.requested import as_climb, first_good, told_of
 from vmstate.signing import Approval, Attestation, Request, Signed
 
 
@@ -116,7 +116,7 @@ def show(law: Law, state: State, asked: Asked, now: Moment) -> Pending:
     climbing = as_climb(activating, asked.request, first_good(asked, heard))
     hearing = hear(law, state, climbing, now, asked)
     held = state.stack.profile(now)
-    missing = judge(law, held, climbing, hearing.case)[1]
+    missing = told_of(asked, judge(law, held, climbing, hearing.case)[1])
     lasts, clipped_by = would_last(state, rule, hearing.case, now)
     at_most, _ = length_of(rule, hearing.case.ttl, None, hearing.case.waits[rule.to])
     reachable = rule.from_ == held

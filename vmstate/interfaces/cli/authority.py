@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmstate.canonical import Json, format_at, format_duration
-from vmstate.errors import LedgerNotFound
+from vmstate.errors import LedgerNotFound, UnknownPrincipal
 from vmstate.interfaces.cli.asking import key_options, key_owner, read_key, signs_as
 from vmstate.interfaces.cli.locks import lock_body
 from vmstate.interfaces.cli.notify import backlog_body
@@ -157,7 +157,20 @@ def escalate(
         _leave_open(settings, authority, asked, key, follow=follow)
         return
     receipt = authority.submit(authority.ordered(asked, key))
-    answer(receipt, settings, spell_grant(receipt))
+    answer(receipt, settings, spell_grant(receipt), denied=_left_open(authority, receipt))
+
+
+def _left_open(door: "Door", receipt: "Receipt") -> str:
+    """What to type where nothing but signatures was missing."""
+    from vmstate.decisions.asking import SIGNATURES
+
+    if receipt.granted or not {one.code for one in receipt.unmet} <= SIGNATURES:
+        return ""
+    try:
+        may_wait = door.constitution.document.requests is not None
+    except UnknownPrincipal:
+        return ""  # a stranger at a socket may not read the law
+    return "add --wait: it is left open until they have signed" if may_wait else ""
 
 
 @click.command(cls=Look)

@@ -97,8 +97,11 @@ def receipt_body(receipt: "Receipt") -> dict[str, Json]:
     }
 
 
-def answer(receipt: "Receipt", settings: Settings, granted: str) -> None:
-    """Show the receipt that answers a command; exits 3 if it is a denial."""
+def answer(receipt: "Receipt", settings: Settings, granted: str, *, denied: str = "") -> None:
+    """Show the receipt that answers a command; exits 3 if it is a denial.
+
+    `denied` is what else would work then, where this command knows of it.
+    """
     if settings.json:
         emit(receipt_body(receipt))
     elif receipt.granted:
@@ -106,6 +109,8 @@ def answer(receipt: "Receipt", settings: Settings, granted: str) -> None:
         say(f"  receipt {receipt.seq}  {receipt.id}")
     else:
         say_denial(receipt.unmet, receipt.rule)
+        if denied:
+            say(f"    {click.style('or', dim=True)}  {denied}")
         say(f"  {receipt.place}  {receipt.id}")
     if not receipt.granted:
         raise SystemExit(DENIED)

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from vmstate.signing import Approval, Attestation, Request, Signed
 
 LOOK_AGAIN = timedelta(seconds=1)  # time by itself may end a request that is followed
-DIGITS = 12  # of an id, where people read it
 
 
 # ---- asking -----------------------------------------------------------------------------------
@@ -335,6 +334,8 @@ def _say_taken(settings: Settings, door: "Door", receipt: "Receipt", shown: "Pen
 
 def short_id(shown: "Pending") -> str:
     """As much of a request's id as people are shown."""
+    from vmstate.decisions.requested import DIGITS
+
     return shown.id.removeprefix("sha256:")[:DIGITS]
 
 
@@ -348,7 +349,10 @@ def _say_pending(shown: "Pending") -> None:
     say(f"{principal} waits for {to} until {spell_time(shown.waits_until)}:")
     for unmet in shown.missing:
         say(f"  {unmet.message}  [{unmet.code}]")
-    say(f"next: vmstate request approve {short_id(shown)} --key KEY, by whom it takes")
+    codes = {unmet.code for unmet in shown.missing}
+    verbs = {"approval_missing": "approve", "fact_unattested": "attest"}
+    for verb in (verb for code, verb in verbs.items() if code in codes):
+        say(f"next: vmstate request {verb} {short_id(shown)} --key KEY, by whom it takes")
 
 
 def _state_lines(shown: "Pending") -> list[str]:
