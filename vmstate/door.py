@@ -217,10 +217,18 @@ class Door(Governing, Elevates):
         asked = {"principal": request.principal, "reason": request.reason, "request": request}
         return self.submit(self.ordered(make_command(OpenRequest, {**asked, **fields}), key))
 
-    def hand_in(self, request: str, statement: Signed, *, reason: str = "") -> Receipt:
+    def hand_in(
+        self,
+        request: str,
+        statement: Signed,
+        *,
+        reason: str = "",
+        idempotency_key: str | None = None,
+    ) -> Receipt:
         """Hand in a signed approval or attestation for an open request, whoever carries it."""
         asked = {"principal": statement.by, "reason": reason, "request": request}
-        return self.submit(make_command(HandIn, {**asked, "statement": statement}))
+        fields = {"statement": statement, "idempotency_key": idempotency_key}
+        return self.submit(make_command(HandIn, {**asked, **fields}))
 
     def approve(
         self,
@@ -231,6 +239,7 @@ class Door(Governing, Elevates):
         good_for: timedelta | None = None,
         reason: str = "",
         nonce: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Sign an open request as `by`, and hand that in.
 
@@ -239,15 +248,22 @@ class Door(Governing, Elevates):
         shown = self.request(request)
         until = self.good_until(shown) if good_for is None else self.now() + good_for
         signed = approve(shown.request, by, key, expires_at=until, nonce=nonce)
-        return self.hand_in(shown.id, signed, reason=reason)
+        return self.hand_in(shown.id, signed, reason=reason, idempotency_key=idempotency_key)
 
     def attest(
-        self, request: str, by: str, key: Signer, *, reason: str = "", nonce: str | None = None
+        self,
+        request: str,
+        by: str,
+        key: Signer,
+        *,
+        reason: str = "",
+        nonce: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Sign the facts of an open request as seen now by the sensor `by`, and hand that in."""
         shown = self.request(request)
         signed = attest(shown.request, by, key, at=self.now(), nonce=nonce)
-        return self.hand_in(shown.id, signed, reason=reason)
+        return self.hand_in(shown.id, signed, reason=reason, idempotency_key=idempotency_key)
 
     def deny(
         self,

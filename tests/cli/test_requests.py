@@ -1,5 +1,6 @@
 """Requests that are left open, as those who ask and those who sign type and see them."""
 
+import io
 import json
 import shlex
 import subprocess
@@ -188,6 +189,39 @@ def test_json_says_all_of_it(used):
     assert taken["receipt"]["what"]["detail"]["state"] == "complete"
     (listed,) = json.loads(used.ok("vmstate request list --json"))["requests"]
     assert listed["stages"] == [{"count": 1, "of": ["approvers"], "approved": ["carol"]}]
+
+
+def test_an_approval_asked_again_under_its_key_is_answered_once(asked):
+    line = f"vmstate request approve {asked.id} {CAROL} --idempotency-key k-1 --json"
+    first, again = (json.loads(asked.ok(line)) for _ in range(2))
+    assert first["id"] == again["id"]
+    denied = asked.run(f"vmstate request approve {asked.id} {CAROL}")
+    assert "[approval_repeated]" in denied.err
+    assert ": intact" in asked.ok("vmstate audit")
+
+
+class Typed(io.StringIO):
+    """A terminal at which somebody has typed."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("typed", "code", "state"), [("n", 130, "pending"), ("y", 0, "complete")])
+def test_at_a_terminal_whoever_approves_is_asked_after_what_is_signed_was_shown(
+    asked, monkeypatch, typed, code, state
+):
+    monkeypatch.setattr(sys, "stdin", Typed(f"{typed}\n"))
+    done = asked.run(f"vmstate request approve {asked.id} {CAROL}")
+    assert "sign it? [y/N]" in done.err
+    assert done.err.index("carol approves:") < done.err.index("sign it?")
+    assert (done.code, shown(asked)["state"]) == (code, state)
+
+
+def test_at_a_terminal_yes_is_taken_for_the_answer(asked, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", Typed(""))
+    asked.ok(f"vmstate request approve {asked.id} {CAROL} --yes")
+    assert shown(asked)["state"] == "complete"
 
 
 def test_an_approval_in_hand_is_handed_in_at_once(used):

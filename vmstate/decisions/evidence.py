@@ -16,7 +16,7 @@ from vmstate.constitution.document import Fact
 from vmstate.constitution.facts import Value, read_facts, spell
 from vmstate.constitution.people import Caller, People
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.command import Command
+from vmstate.decisions.command import Command, HandIn
 from vmstate.decisions.ordering import order_arguments
 from vmstate.signing import Approval, Attestation, Order, Request, Signed
 
@@ -113,8 +113,8 @@ def is_from(command: Command, people: People) -> bool:
     if command.caller is None or hear_caller(command.caller, command.asked_by, people) is None:
         return True
     key = people.keys.get(command.asked_by)
-    order = command.order
-    return key is not None and order is not None and order.verifies(key)
+    signed = command.statement if isinstance(command, HandIn) else command.order
+    return key is not None and signed is not None and signed.verifies(key)
 
 
 def hear_facts(

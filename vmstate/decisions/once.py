@@ -14,7 +14,7 @@ included. An order is not: each time it is signed anew.
 from dataclasses import dataclass
 
 from vmstate.canonical import Json, digest, encode
-from vmstate.decisions.command import CommandBase
+from vmstate.decisions.command import CommandBase, HandIn
 from vmstate.decisions.ordering import order_arguments
 
 KEY, COMMAND = "idempotency", "command"  # their names among a receipt's proofs
@@ -38,10 +38,14 @@ class Once:
         if command.idempotency_key is None:
             return None
         actor, key = command.asked_by, command.idempotency_key
+        arguments: dict[str, Json] = dict(order_arguments(command))
+        if isinstance(command, HandIn):
+            # Signed anew whenever it is asked, it is still the same word about the same request.
+            arguments["statement"] = command.statement.statement.kind
         asked: dict[str, Json] = {
             "verb": command.verb,
             "actor": actor,
             "reason": command.reason,
-            "arguments": dict(order_arguments(command)),
+            "arguments": arguments,
         }
         return cls(digest(encode({"actor": actor, "key": key})), digest(encode(asked)))

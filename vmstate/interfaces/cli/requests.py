@@ -1,5 +1,6 @@
 """`request …`: requests that were left open, for those who ask and those who sign."""
 
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -236,22 +237,27 @@ def _statement(
     "--approval", "file", type=click.Path(path_type=Path), help="What was signed elsewhere."
 )
 @click.option("--reason", default="", help="Goes into the receipt, beside the signature.")
+@click.option("--yes", is_flag=True, help="Sign without being asked at the terminal.")
+@once_option
 @click.pass_obj
-def approve(settings: Settings, /, id_: str, **given: Any) -> None:
+def approve(settings: Settings, /, id_: str, once: str | None, *, yes: bool, **given: Any) -> None:
     """Approve a request with your key, or hand in what was signed elsewhere.
 
-    What is signed is shown on standard error: read it.
+    What is signed is shown on standard error: read it. At a terminal you are asked before it is.
     """
     door = settings.authority()
     shown = door.request(id_)
     if given["file"] is not None:
         (signed,) = read_statements((given["file"],))
-        receipt = door.hand_in(shown.id, signed, reason=given["reason"])
+        receipt = door.hand_in(shown.id, signed, reason=given["reason"], idempotency_key=once)
     else:
         key, by = _signer(door, given)
         _say_signed(shown, f"{by} approves:")
+        _ask_first(yes=yes)
         for_ = None if given["for_"] is None else parse_duration(given["for_"])
-        receipt = door.approve(shown.id, by, key, good_for=for_, reason=given["reason"])
+        receipt = door.approve(
+            shown.id, by, key, good_for=for_, reason=given["reason"], idempotency_key=once
+        )
     _say_taken(settings, door, receipt, shown)
 
 
@@ -264,18 +270,19 @@ def approve(settings: Settings, /, id_: str, **given: Any) -> None:
     "--attestation", "file", type=click.Path(path_type=Path), help="What was signed elsewhere."
 )
 @click.option("--reason", default="", help="Goes into the receipt, beside the signature.")
+@once_option
 @click.pass_obj
-def attest(settings: Settings, /, id_: str, **given: Any) -> None:
+def attest(settings: Settings, /, id_: str, once: str | None, **given: Any) -> None:
     """Attest a request's facts as seen now, or hand in what was signed elsewhere."""
     door = settings.authority()
     shown = door.request(id_)
     if given["file"] is not None:
         (signed,) = read_statements((given["file"],))
-        receipt = door.hand_in(shown.id, signed, reason=given["reason"])
+        receipt = door.hand_in(shown.id, signed, reason=given["reason"], idempotency_key=once)
     else:
         key, by = _signer(door, given)
         _say_signed(shown, f"{by} attests the facts of:")
-        receipt = door.attest(shown.id, by, key, reason=given["reason"])
+        receipt = door.attest(shown.id, by, key, reason=given["reason"], idempotency_key=once)
     _say_taken(settings, door, receipt, shown)
 
 
@@ -312,6 +319,12 @@ def _say_signed(shown: "Pending", heading: str) -> None:
     say(heading)
     for line in (*request_lines(shown.request), *_state_lines(shown)):
         say(line)
+
+
+def _ask_first(*, yes: bool) -> None:
+    """Whoever sits at the terminal has to have read it; a program has nobody to ask."""
+    if not yes and sys.stdin.isatty():
+        click.confirm("sign it?", abort=True, err=True)
 
 
 def _say_taken(settings: Settings, door: "Door", receipt: "Receipt", shown: "Pending") -> None:

@@ -11,7 +11,12 @@ from vmstate.canonical import format_at, parse_duration
 from vmstate.errors import InputError, LedgerError
 from vmstate.interfaces.cli.asking import key_options, read_key
 from vmstate.interfaces.cli.authority import asked_for
-from vmstate.interfaces.cli.options import backing_options, climb_options, complete_profile
+from vmstate.interfaces.cli.options import (
+    backing_options,
+    climb_options,
+    complete_profile,
+    once_option,
+)
 from vmstate.interfaces.cli.output import receipt_body, say, say_denial, spell_grant
 from vmstate.interfaces.cli.settings import DENIED, Command, Settings
 
@@ -36,6 +41,7 @@ ENDED, NOT_STARTED, NO_COMMAND = 124, 126, 127  # as timeout(1) and shells have 
 )
 @backing_options
 @key_options
+@once_option
 @click.pass_obj
 def run(
     settings: Settings, /, profile: str, words: tuple[str, ...], grace: str, **given: Any
