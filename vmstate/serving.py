@@ -8,7 +8,7 @@ proves its signer on anybody's connection.
 What a stranger may have: the heading (which ledger, which law, whom the socket takes them for) and
 the answer to what they ask for. No read, not even the law. A refusal of somebody whom nothing
 proves is a receipt that names their account, for so many of them and no more: a stranger can't
-fill the ledger.
+fill the ledger. What somebody has signed is heard all the same, whoever carries it.
 
 Everything is bounded: connections in all and for each account, the length of a line, how long one
 may take to arrive and its answer to be fetched, idle time, how fast one connection may ask. Whoever
@@ -32,6 +32,7 @@ from vmstate import wire
 from vmstate.authority import Authority
 from vmstate.constitution.people import Caller
 from vmstate.decisions.command import Command
+from vmstate.decisions.evidence import is_signed
 from vmstate.door import LOOK_EVERY
 from vmstate.errors import InputError, LedgerUnavailable, UnknownPrincipal, VmstateError
 from vmstate.keys import token_digest
@@ -309,11 +310,13 @@ class Server:
 
     def _submit(self, connection: _Connection, command: Command, names: tuple[str, ...]) -> Receipt:
         account = connection.account
+        # Who carries a signature does not matter: what others have signed is none of its own tries.
+        signed = is_signed(command, self._authority.constitution.people)
         with self._lock:
             refusals = self._refusals.setdefault(
                 account, Allowance(REFUSALS, REFUSED_EVERY.total_seconds())
             )
-            spent = command.asked_by not in names and refusals.left() < 1
+            spent = not signed and command.asked_by not in names and refusals.left() < 1
         if spent:
             what = f"it goes on asking as {command.asked_by}, no longer on record"
             self._tell(f"the account {account}", what)
@@ -322,7 +325,7 @@ class Server:
                 "wait; nothing was decided"
             )
         receipt = self._authority.submit(_from(connection.caller, command))
-        if receipt.fields["who"]["proof"] == "none":
+        if not signed and receipt.fields["who"]["proof"] == "none":
             with self._lock:
                 refusals.take()
         return receipt

@@ -2,6 +2,10 @@
 
 from datetime import timedelta
 
+import pytest
+
+from vmstate.errors import LedgerUnavailable
+from vmstate.serving import REFUSALS
 from vmstate.signing import approve
 
 AGENT, ONE = "did:vm:agent:7", "did:vm:guardian:one"
@@ -41,6 +45,26 @@ def test_anybody_may_carry_a_signature_and_nobody_may_do_without_one(service):
     approval = approve(shown, ONE, service.key(ONE), expires_at=until)
     assert stranger.hand_in(request, approval).fields["who"]["proof"] == "key"
     assert agent.request(request).state == "complete"
+    service.check_audit()
+
+
+def test_an_account_that_was_refused_for_long_still_carries_what_others_signed(service):
+    agent = service.at("agent")
+    request = opened(service, agent)
+    stranger = service.at("stranger")
+    for _ in range(REFUSALS):
+        stranger.withdraw(AGENT, request)
+    with pytest.raises(LedgerUnavailable, match="was refused 20 times"):
+        stranger.withdraw(AGENT, request)
+    until = service.now + timedelta(minutes=15)
+    shown = agent.request(request).request
+    forged = approve(shown, ONE, service.key(AGENT), expires_at=until)
+    with pytest.raises(LedgerUnavailable, match="was refused 20 times"):
+        stranger.hand_in(request, forged)
+    approval = approve(shown, ONE, service.key(ONE), expires_at=until)
+    assert stranger.hand_in(request, approval).fields["who"]["proof"] == "key"
+    signed = stranger.withdraw(AGENT, request, key=service.key(AGENT))
+    assert signed.fields["who"]["proof"] == "key"
     service.check_audit()
 
 

@@ -112,8 +112,13 @@ def is_from(command: Command, people: People) -> bool:
     """
     if command.caller is None or hear_caller(command.caller, command.asked_by, people) is None:
         return True
-    key = people.keys.get(command.asked_by)
+    return is_signed(command, people)
+
+
+def is_signed(command: Command, people: People) -> bool:
+    """Whether who asks has signed it, or what is handed in by it, whatever that is worth by now."""
     signed = command.statement if isinstance(command, HandIn) else command.order
+    key = people.keys.get(command.asked_by)
     return key is not None and signed is not None and signed.verifies(key)
 
 
