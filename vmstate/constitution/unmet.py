@@ -17,6 +17,7 @@ _SIGNED = {
     "other_constitution": "the {kind} by {given} was signed under another constitution",
     "stale": "the {kind} by {given} is too old, it was good until {required}",
     "early": "the {kind} by {given} is from the future",
+    "too_long": "the {kind} by {given} is good for too long, needs {required}",
     "used": "the {kind} by {given} has been used already",
     "other_subject": "the {kind} by {given} is for something else than {required}",
     "own": "the {kind} by {given} does not count, needs one by {required}",

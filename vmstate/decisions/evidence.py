@@ -8,7 +8,7 @@ or a drill, gives that name.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from vmstate.canonical import Json, format_duration, parse_at
 from vmstate.clock import Moment
@@ -21,19 +21,24 @@ from vmstate.decisions.ordering import order_arguments
 from vmstate.signing import Approval, Attestation, Order, Request, Signed
 
 SKEW_FOR = timedelta(seconds=5)  # how far ahead of ours a sensor's clock may be
+PROOF_FOR = timedelta(minutes=5)  # an order is handed in at once
+APPROVAL_FOR = timedelta(days=366)  # a longer one was dated by a clock that is not ours
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """Where and when a statement would have to count, and for whom.
 
-    `locked` are people whose word counts for nothing, and by which lock.
+    `wall` is the latest that the clock can be said to have reached in this boot: what was too old
+    once stays so, wherever the clock was set since. `locked` are people whose word counts for
+    nothing, and by which lock.
     """
 
     origin: str
     constitution: str
     people: People
     now: Moment
+    wall: datetime
     used: frozenset[str]
     principal: str
     locked: Mapping[str, str] = field(default_factory=dict)
@@ -87,8 +92,11 @@ def hear_order(order: Signed, command: Command, at: Setting) -> Unmet | None:
         return fault
     if not isinstance(statement, Order):
         return _fault(order, "order", "other_subject", "an order")
-    if at.now.wall >= parse_at(statement.expires_at):
+    until = parse_at(statement.expires_at)
+    if at.wall >= until:
         return _fault(order, "order", "stale", statement.expires_at)
+    if until > at.wall + PROOF_FOR + SKEW_FOR:
+        return _fault(order, "order", "too_long", f"{format_duration(PROOF_FOR)} at most")
     said = (statement.by, statement.verb, statement.arguments, statement.reason)
     if said != (command.asked_by, command.verb, order_arguments(command), command.reason):
         return _fault(order, "order", "other_subject", f"{command.asked_by} to {command.verb}")
@@ -180,8 +188,11 @@ def _approval_fault(statement: Approval, request: Request | None, at: Setting) -
     if request is None or statement.request != request.id:
         subject = "this request" if request is not None else "a request handed in (--request)"
         return _about(by, "approval", "other_subject", subject)
-    if at.now.wall >= parse_at(statement.expires_at):
+    until = parse_at(statement.expires_at)
+    if at.wall >= until:
         return _about(by, "approval", "stale", statement.expires_at)
+    if until > at.wall + APPROVAL_FOR:
+        return _about(by, "approval", "too_long", f"{format_duration(APPROVAL_FOR)} at most")
     if at.people.person(by) == at.people.person(at.principal):
         return _about(by, "approval", "own", _somebody_else(by, at.principal))
     return None
@@ -210,7 +221,7 @@ def _attestation_fault(
     if seen_at > at.now.wall + SKEW_FOR:
         return _about(by, "attestation", "early", f"at most {format_duration(SKEW_FOR)} ahead")
     ages = [fact.max_age for fact in known if fact.max_age is not None]
-    if ages and at.now.wall - seen_at > min(ages):
+    if ages and at.wall - seen_at > min(ages):
         return _about(by, "attestation", "stale", f"{format_duration(min(ages))} after it was made")
     return None
 
@@ -248,6 +259,7 @@ _REMEDIES = {
     "other_ledger": "sign for this ledger: its origin is in vmstate status",
     "other_constitution": "sign again under the constitution in force",
     "stale": "sign it again",
+    "too_long": "sign it again for a shorter time; whatever told the time may not be believed",
     "early": "set the signer's clock",
     "used": "prepare and sign a new one",
     "other_subject": "sign for exactly what is asked",

@@ -39,7 +39,9 @@ class Law:
             for lock in state.locks
             if lock.scope == "principal" and lock.stands(now)
         }
-        return Setting(self.origin, digest, self.people, now, state.used, principal, locked)
+        wall = state.watermark.latest_wall(now)
+        people, used = self.people, state.used
+        return Setting(self.origin, digest, people, now, wall, used, principal, locked)
 
     def covers(self, lock: Lock, principal: str, profile: str) -> bool:
         """Whether `lock` keeps `principal` from holding `profile`."""

@@ -27,13 +27,12 @@ from vmstate.decisions.command import (
     Renew,
     make_command,
 )
+from vmstate.decisions.evidence import PROOF_FOR
 from vmstate.decisions.ordering import order_arguments
 from vmstate.decisions.pending import Asked
 from vmstate.errors import InputError
 from vmstate.keys import Signer
 from vmstate.signing import Order, Request, Signed, new_nonce, sign
-
-PROOF_FOR = timedelta(minutes=5)  # an order is handed in at once
 
 
 def prepare_request(

@@ -6,7 +6,7 @@ those before it is a finding; reading goes on, because an auditor wants all of t
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from vmstate.canonical import parse_at
@@ -38,6 +38,7 @@ from vmstate.ledger.retold import (
 from vmstate.ledger.vouched import check_statements
 from vmstate.treasury.budget import Budget
 
+SLEWED = timedelta(minutes=1)  # what a time server may take from the clock bit by bit, unsaid
 FINDINGS = 100  # after so many, one more would tell nobody anything
 
 
@@ -58,6 +59,7 @@ class Replay:
     tree: Tree = field(default_factory=Tree)
     last_at: datetime | None = None
     latest_at: datetime | None = None
+    set_back: timedelta = SLEWED
     constitution: str = ""
     laws: list[tuple[int, str]] = field(default_factory=list)
     drill: dict[str, Any] | None = None
@@ -202,6 +204,7 @@ def _mode(replay: Replay, receipt: Receipt, _seq: int) -> None:
 
 def _clock(replay: Replay, receipt: Receipt, seq: int) -> None:
     detail = receipt.fields["what"]["detail"]
+    replay.set_back += timedelta(microseconds=max(0, -detail["step_us"]))
     if detail["kind"] == "regression":
         replay.voided_below = seq
         until = detail["held_until"]
