@@ -44,6 +44,16 @@ def test_what_has_no_form_is_refused_without_a_receipt(words, message, used):
     assert used.sizes() == before
 
 
+@pytest.mark.parametrize("verb", ["status", "receipts list", "init"])
+def test_a_file_that_can_not_be_reached_is_named(verb, used):
+    name = "a" * 300  # as a folder that may not be entered, for whoever may enter all of them
+    done = used.run(f"vmstate {verb} --ledger {name}")
+    assert done.code == 6
+    assert f"{name}" in done.err
+    assert "File name too long" in done.err
+    assert "the answer" not in done.err
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -81,9 +81,14 @@ class Ledger:
             LedgerMismatch: it is not a ledger, or of another format.
             LedgerUnavailable: it can't be read now.
         """
-        if path.is_dir():
+        try:
+            is_dir, exists = path.is_dir(), path.exists()
+        except OSError as error:
+            what = f"{path}: the ledger can't be looked for: {error.strerror}"
+            raise LedgerUnavailable(f"{what}; check its folder, owner and mode") from error
+        if is_dir:
             raise LedgerMismatch(f"{path} is a folder: name the ledger's file with --ledger")
-        if not path.exists():
+        if not exists:
             raise LedgerNotFound(f"there is no ledger {path}: make one with vmstate init")
         with _reported(path):
             connection = _connect(path, apsw.SQLITE_OPEN_READONLY)

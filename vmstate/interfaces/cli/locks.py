@@ -12,7 +12,7 @@ from vmstate.interfaces.cli.options import (
     once_option,
     read_ttl,
 )
-from vmstate.interfaces.cli.output import answer, count, emit, spell_time, table
+from vmstate.interfaces.cli.output import answer, count, emit, say, spell_time, table
 from vmstate.interfaces.cli.settings import (
     Command,
     Group,
@@ -85,7 +85,17 @@ def _locked(door: "Door", receipt: "Receipt") -> str:
         until = spell_time(receipt.expires_at)
     ended = count(_ended_by(door, receipt), "lease")
     subject = detail["name"] or "everybody"
+    if detail["scope"] == "principal" and not _is_known_by_name(door, subject):
+        say(f"warning: {subject} held nothing, and only a wildcard knows the name: is it right?")
     return f"{detail['lock']}: {subject} is locked until {until}; {ended} ended"
+
+
+def _is_known_by_name(door: "Door", name: str) -> bool:
+    """Whether more than a wildcard knows `name`: a mistyped one would lock nobody."""
+    people = door.constitution.people
+    written = {one for patterns in people.groups.values() for one in patterns}
+    held = door.receipts(principal=name, type_="profile_escalation", limit=1)
+    return name in people.named or name in written or bool(held)
 
 
 def _ended_by(door: "Door", receipt: "Receipt") -> int:

@@ -124,8 +124,10 @@ def run() -> None:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        # Standard output went to a disk that is full, or to nobody: not the ledger's fault.
-        click.echo(f"error: the answer can't be written: {error.strerror}", err=True)
+        # Without a file's name it is standard output, which went to a full disk, or to nobody.
+        named = error.filename is not None
+        what = f"{error.filename} can't be used" if named else "the answer can't be written"
+        click.echo(f"error: {what}: {error.strerror}", err=True)
         sys.exit(ERROR)
     except VmstateError as error:
         sys.exit(report(error, settings))
