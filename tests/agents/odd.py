@@ -44,6 +44,8 @@ def call(params):
             return text(os.environ.get("ODD_SECRET", "none"))
         case "babble":
             sys.stdout.write("not a message: token=swordfish\n")
+        case "bytes":
+            sys.stdout.buffer.write(b"not text: \xff\xfe\n")
     return text("looked")
 
 

@@ -44,6 +44,15 @@ async def test_garbage_on_a_childs_output_is_dropped_and_never_repeated(desks):
     assert "swordfish" not in said.getvalue()
 
 
+async def test_bytes_that_are_no_text_on_a_childs_output_are_dropped_and_the_next_call_is_answered(
+    desks,
+):
+    async with desks.agent_at(target=odd()) as agent:
+        with anyio.fail_after(5):
+            for tool in ("bytes", "look"):
+                assert not (await agent.call_tool(tool, {})).is_error
+
+
 async def test_a_child_that_dies_is_an_error_of_each_call_and_the_gate_lives(desks):
     async with desks.agent_at(target=odd()) as agent:
         with anyio.fail_after(10):
@@ -90,3 +99,20 @@ async def test_a_child_that_says_nothing_is_no_server(monkeypatch):
     with pytest.raises(InputError, match=r"is no MCP server: nothing came in 0 s"):
         async with connect(Child(("sleep", "60")), changed):
             pass
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (Child(("true",), ("NOT_SET",)), "NOT_SET is not set: it can't be passed on"),
+        (Child(("no-such-thing",)), "no-such-thing is no command that can be run"),
+    ],
+)
+async def test_what_was_never_started_is_told_once_and_not_as_a_servers_answer(target, message):
+    async def changed(_kind):
+        pass
+
+    with pytest.raises(InputError) as told:
+        async with connect(target, changed):
+            pass
+    assert str(told.value) == message

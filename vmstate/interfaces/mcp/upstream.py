@@ -195,8 +195,10 @@ async def connect(target: Child | Address, changed: Changed) -> AsyncIterator[Up
     except (OSError, MCPError, httpx2.HTTPError, ExceptionGroup) as error:
         if started:
             raise
-        what = f"{_named(target)} is no MCP server that answers: {_innermost(error)}"
-        raise InputError(what) from error
+        inner = _innermost(error)
+        if isinstance(inner, InputError):
+            raise inner from error  # it was never started, and this says why
+        raise InputError(f"{_named(target)} is no MCP server that answers: {inner}") from error
     if not started:
         seconds = int(START_SECONDS)
         raise InputError(f"{_named(target)} is no MCP server: nothing came in {seconds} s")
@@ -244,6 +246,8 @@ async def _transport(target: Child | Address, stack: AsyncExitStack) -> Transpor
             command=command[0],
             args=list(command[1:]),
             env={name: os.environ[name] for name in target.passed},
+            # By default a byte that is no text ends the SDK's reader, and nobody is told of it.
+            encoding_error_handler="replace",
         )
     )
 
