@@ -14,6 +14,7 @@ name, or everything that begins with what stands before its one `*`, at the end.
 file has no meaning: the exact name decides, else the pattern that says most of it.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
@@ -69,8 +70,12 @@ class Server(Table):
     def rule_for(self, kind: Kind, name: str) -> tuple[str, ToolRule] | None:
         """The pattern that decides about `name`, with its rule; None if there is none."""
         rules = self.rules(kind)
-        if kind == "resource" and not is_plain(name):
-            return None
+        if kind == "resource":
+            if not is_plain(name):
+                return None
+            rules = {p: rule for p, rule in rules.items() if _tail(name) in {"", _tail(p)}}
+            if name.endswith("/") and name[:-1] in rules:
+                name = name[:-1]  # most servers take both for one
         if name in rules and not name.endswith("*"):
             return name, rules[name]
         prefixes = [p for p in rules if p.endswith("*") and name.startswith(p[:-1])]
@@ -80,14 +85,42 @@ class Server(Table):
         return longest, rules[longest]
 
 
-def is_plain(address: str) -> bool:
-    """Whether an address means what it begins with: no way up, and none that is only encoded.
+# A byte that may stand as it is has no second, encoded spelling; nor has one that hides a segment.
+_IN_PATH = re.compile(
+    r"(?:[A-Za-z0-9._~!$&'()*+,=:@/?#;-]|%(?:2[023]|3[CEF]|5[BDE]|60|7[BCD]|[89A-F][0-9A-F]))*"
+)
+_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@\[\]-]*")
 
-    `file:///srv/../etc/passwd` begins with `file:///srv/` and is not below it.
+
+def is_plain(address: str) -> bool:
+    """Whether an address has one spelling only, so that it means what it begins with.
+
+    `file:///srv/../etc/passwd` begins with `file:///srv/` and is not below it; `%70rivate`,
+    `/private` and `./private` are `private` to whoever opens them. So only the normal form of
+    RFC 3986 is let through: nothing encoded that needs no encoding, no control, no character beyond
+    ASCII, no empty and no dot segment. What follows `?`, `#` or `;` many servers leave out: an
+    address with one of them is decided only by a pattern that has it too. Whether `A` and `a` are
+    one is the server's business: under one that folds case, patterns must not depend on it.
+
+    Source: RFC 3986, section 6.2.2.
     """
-    lowered = address.lower()
-    hidden = ("\\", "%2e", "%2f", "%5c", "%25", "/../", "/./")
-    return not any(part in lowered for part in hidden) and not lowered.endswith(("/..", "/."))
+    scheme, colon, rest = address.partition(":")
+    if not colon:
+        scheme, rest = "", address
+    host, path = "", rest
+    if rest.startswith("//"):
+        host = re.split("[/?#]", rest[2:])[0]
+        path = rest[2 + len(host) :]
+    path = path.removeprefix("/")
+    if scheme != scheme.lower() or not _HOST.fullmatch(host) or not _IN_PATH.fullmatch(path):
+        return False
+    *above, last = [part.partition(";")[0] for part in re.split("[?#]", path)[0].split("/")]
+    return "" not in above and not {".", ".."} & {*above, last}
+
+
+def _tail(address: str) -> str:
+    """The marks after which an address says what a server may leave out, in their order."""
+    return "".join(mark for mark in address if mark in "?#;")
 
 
 def rule_path(server: str, kind: Kind, pattern: str) -> str:
