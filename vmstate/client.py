@@ -4,6 +4,9 @@ Takes the same calls as a ledger in this process. What is asked is sent once. Wh
 was gone before anything was sent, another is made. Where a command was sent and no answer came, it
 is sent again if it has an idempotency key; else `LedgerUnavailable` says that nobody can tell
 whether it was decided: the receipts can.
+
+Whoever answers is believed in what they show, and in nothing that is signed by it: a signature
+lasts no longer than the service could make it last that this machine's own clock knows of.
 """
 
 import contextlib
@@ -17,9 +20,12 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from vmstate import wire
+from vmstate.canonical import format_at
+from vmstate.clock import Clock, SystemClock
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import read_constitution
-from vmstate.decisions.command import Command
+from vmstate.decisions.command import Command, HandIn
+from vmstate.decisions.showing import Pending
 from vmstate.decisions.statements import sign_order
 from vmstate.door import Door
 from vmstate.errors import LedgerMismatch, LedgerUnavailable
@@ -31,6 +37,7 @@ from vmstate.wire import HELLO, LAW, QUESTIONS, WAIT, Answer, Heading, Question
 ANSWER_WITHIN = timedelta(seconds=30)  # a ledger that is kept busy gives up earlier
 AT_ONCE = 16  # questions of this process; more wait, so that one program leaves room for others
 KEPT = 4  # connections that stay open
+APART = timedelta(minutes=1)  # from our clock, which is that of the same machine
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -56,17 +63,25 @@ class Client(Door):
     """Asks at `path`. Safe to share between threads; a forked child makes connections of its own.
 
     `token` is what is shown instead of this process's account, `keeps` how many connections stay
-    open while nobody asks.
+    open while nobody asks. `clock` is this machine's, by which what is signed comes to its end.
 
     Raises:
         LedgerUnavailable: nobody listens there.
         UnknownPrincipal: the token is nobody's.
     """
 
-    def __init__(self, path: Path | str, *, token: str | None = None, keeps: int = KEPT) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        token: str | None = None,
+        keeps: int = KEPT,
+        clock: Clock | None = None,
+    ) -> None:
         self.path = Path(path)
         self._token = token
         self._keeps = keeps
+        self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(AT_ONCE)
         self._idle: list[socket.socket] = []
@@ -171,8 +186,29 @@ class Client(Door):
         if key is None:
             return command
         here = self.heading()
-        order = sign_order(here.law, here.origin, here.now, command, key=key, nonce=nonce)
+        now = self._as_here(here.now)
+        order = sign_order(here.law, here.origin, now, command, key=key, nonce=nonce)
         return command.model_copy(update={"order": order})
+
+    def signing_at(self) -> datetime:
+        return self._as_here(self.now())
+
+    def good_until(self, shown: Pending) -> datetime:
+        # A request under another law than was sent is of no use where that law rules.
+        law, longest = self.constitution, timedelta()
+        table = law.document.requests
+        if table is not None and law.digest == shown.request.constitution:
+            longest = table.waits + table.usable_for
+        return min(super().good_until(shown), self.signing_at() + longest)
+
+    def _as_here(self, there: datetime) -> datetime:
+        here = self._clock.read().wall
+        if abs(there - here) > APART:
+            raise LedgerMismatch(
+                f"{self.path}: its clock reads {format_at(there)}, needs {format_at(here)} as this "
+                "machine's does, or what is signed would be good for longer: nothing was signed"
+            )
+        return there
 
     def close(self) -> None:
         with self._lock:
@@ -193,8 +229,11 @@ class Client(Door):
         line = question.ask(arguments)
         patience = ANSWER_WITHIN + timedelta(milliseconds=arguments.get("milliseconds", 0))
         # Who waits for news must not keep out who has something to ask.
+        command = arguments.get("command")
         with contextlib.nullcontext() if question is WAIT else self._turns:
             answer = self._exchange(question, line, patience)
+        if answer.bye is not None:
+            raise LedgerUnavailable(f"{self.path}: {answer.bye}; {_undecided(command)}")
         if answer.law:
             self._digest = answer.law
         return answer.value
@@ -204,10 +243,7 @@ class Client(Door):
         kept = self._kept()
         if kept is not None and (answer := self._once(kept, question, line, patience)).bye is None:
             return answer
-        answer = self._once(self._connect(), question, line, patience)
-        if answer.bye is not None:
-            raise LedgerUnavailable(f"{self.path}: {answer.bye}; nothing was decided")
-        return answer
+        return self._once(self._connect(), question, line, patience)
 
     def _once(
         self, connection: socket.socket, question: Question, line: bytes, patience: timedelta
@@ -282,6 +318,16 @@ class Client(Door):
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def _undecided(command: Command | None) -> str:
+    """What is known of a command that was not taken in, by the word of whoever got it."""
+    if isinstance(command, HandIn):
+        return "it holds what was signed, and may have it decided: look at the receipts"
+    if command is not None and command.order is not None:
+        until = getattr(command.order.statement, "expires_at", "it was used")
+        return f"it holds what was signed, good until {until}: look at the receipts"
+    return "nothing was decided"
 
 
 def _ask_once(connection: socket.socket, line: bytes, patience: timedelta) -> bytes:

@@ -246,7 +246,7 @@ class Door(Governing, Elevates):
         The approval is good for as long as the request can still be used, or for `good_for`.
         """
         shown = self.request(request)
-        until = self.good_until(shown) if good_for is None else self.now() + good_for
+        until = self.good_until(shown) if good_for is None else self.signing_at() + good_for
         signed = approve(shown.request, by, key, expires_at=until, nonce=nonce)
         return self.hand_in(shown.id, signed, reason=reason, idempotency_key=idempotency_key)
 
@@ -262,7 +262,7 @@ class Door(Governing, Elevates):
     ) -> Receipt:
         """Sign the facts of an open request as seen now by the sensor `by`, and hand that in."""
         shown = self.request(request)
-        signed = attest(shown.request, by, key, at=self.now(), nonce=nonce)
+        signed = attest(shown.request, by, key, at=self.signing_at(), nonce=nonce)
         return self.hand_in(shown.id, signed, reason=reason, idempotency_key=idempotency_key)
 
     def deny(
@@ -298,6 +298,10 @@ class Door(Governing, Elevates):
         """
         asked = {"principal": principal, "request": request, **fields}
         return self.submit(self.ordered(make_command(Activate, asked), key))
+
+    def signing_at(self) -> datetime:
+        """The time by which what is signed now comes to its end."""
+        return self.now()
 
     def good_until(self, shown: Pending) -> datetime:
         """The last that a signature for this request can be of use."""

@@ -87,7 +87,7 @@ class Service:
         name = HERE if account is None else account
         # Each connection asks once, when it is accepted: clients here keep the one they have.
         self.monkeypatch.setattr("vmstate.serving.account_of", lambda _: name)
-        client = Client(self.path, token=token)
+        client = Client(self.path, token=token, clock=self.clock)
         self.closing.callback(client.close)
         return client
 

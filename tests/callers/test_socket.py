@@ -7,17 +7,20 @@ import threading
 import time
 from abc import ABCMeta
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from vmstate import errors, serving, wire
 from vmstate.client import Client
+from vmstate.clock import VirtualClock
 from vmstate.decisions.command import Escalate, Release, make_command
 from vmstate.door import Door
 from vmstate.errors import (
     ConstitutionError,
     InputError,
+    LedgerMismatch,
     LedgerNotFound,
     LedgerUnavailable,
     UnknownPrincipal,
@@ -402,6 +405,51 @@ class Fake:
     def close(self):
         self.listener.close()
         self.thread.join(PATIENCE_SECONDS)
+
+
+def test_nothing_is_signed_by_the_clock_of_whoever_answers(service):
+    agent = service.at("agent")
+    climb(agent).raise_for_denial()
+    asked = {"trigger": "operator_request", "reason": service.reason}
+    request = agent.open_request(agent.prepare(AGENT, "guardian", **asked))
+    id_ = request.fields["what"]["detail"]["request"]
+    one = "did:vm:guardian:one"
+    with closing(Client(service.path, clock=VirtualClock(service.now - timedelta(hours=1)))) as far:
+        for sign in (
+            lambda: far.withdraw(AGENT, id_, key=service.key(AGENT)),
+            lambda: far.approve(id_, one, service.key(one)),
+            lambda: far.approve(id_, one, service.key(one), good_for=timedelta(minutes=1)),
+            lambda: far.attest(id_, one, service.key(one)),
+        ):
+            with pytest.raises(LedgerMismatch, match="its clock reads 2030-01-01T12:00"):
+                sign()
+    assert service.newest() == request
+
+
+def test_what_is_signed_lasts_no_longer_than_the_law_lets_a_request_last(service):
+    agent = service.at("agent")
+    climb(agent).raise_for_denial()
+    asked = {"trigger": "operator_request", "reason": service.reason}
+    request = agent.open_request(agent.prepare(AGENT, "guardian", **asked))
+    shown = agent.request(request.fields["what"]["detail"]["request"])
+    table = service.vm.constitution.document.requests
+    most = service.now + table.waits + table.usable_for
+    assert agent.good_until(shown) == service.vm.good_until(shown) == most
+    late = replace(shown, waits_until=shown.waits_until + timedelta(days=9_000))
+    assert agent.good_until(late) == most
+    other = shown.request.model_copy(update={"constitution": f"sha256:{'0' * 64}"})
+    assert agent.good_until(replace(late, request=other)) == service.now
+
+
+def test_of_what_was_signed_and_handed_over_nobody_says_that_nothing_was_decided(service):
+    agent = service.at("agent")
+    climb(agent).raise_for_denial()
+    asked = {"principal": AGENT, "lease": "lease-1"}
+    signed = agent.ordered(make_command(Release, asked), service.key(AGENT))
+    agent.rest()
+    service.server._stopping.set()  # whatever it is asked, it says bye
+    with pytest.raises(LedgerUnavailable, match="stopping; it holds what was signed, good until"):
+        agent.submit(signed)
 
 
 def test_a_command_whose_answer_never_came_is_not_sent_again(tmp_path):

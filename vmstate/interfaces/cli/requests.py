@@ -218,9 +218,9 @@ def _statement(
     from vmstate.signing import approval, attestation
 
     if given["attest"]:
-        return attestation(shown.request, by, at=door.now())
+        return attestation(shown.request, by, at=door.signing_at())
     for_ = given["for_"]
-    until = door.good_until(shown) if for_ is None else door.now() + parse_duration(for_)
+    until = door.good_until(shown) if for_ is None else door.signing_at() + parse_duration(for_)
     return approval(shown.request, by, expires_at=until)
 
 
