@@ -14,7 +14,8 @@ Blocks of one process that run under one lease, in threads or tasks, share it, a
 be left gives it back; so no block ends the lease of another.
 
 What is carried along is who asks and which lease that is, never an answer: authority is read each
-time it matters.
+time it matters. A generator has no context of its own: one that yields inside a block lends the
+block to whoever iterates it, until it goes on or is closed. Keep blocks around the loop, not in it.
 """
 
 import asyncio
@@ -276,7 +277,8 @@ class Elevates(Doorway, Protocol):
         `as_` is whose authority it is, by default that of the block around it; `fields` are those
         of `escalate`. Works with `async with` too. Entering it asks, and raises Denied with the
         receipt where that is refused; leaving it gives back what it took, and nothing else. What
-        is held already is not taken again. See `vmstate.elevation`.
+        is held already is not taken again. Not for the body of a generator, which would lend the
+        block to its caller. See `vmstate.elevation`.
         """
         block = current()
         if as_ is None and block is None:

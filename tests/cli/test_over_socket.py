@@ -194,6 +194,22 @@ def test_the_canary_shows_that_the_service_gives_back(make, monkeypatch):
     assert said["ended_via"] == "scheduler"
 
 
+def test_the_law_and_what_waits_to_be_told_are_asked_for_at_the_socket(served):
+    law = (served.path / "constitution.toml").read_text(encoding="utf-8")
+    done = served.run("vmstate constitution show")
+    assert (done.code, done.out) == (0, law)
+    earlier = served.run("vmstate constitution show --digest 00")
+    assert earlier.code == 2
+    assert "name the file with --ledger" in earlier.err
+    assert served.ok("vmstate constitution show --ledger vmstate.db") == law
+    told = served.run("vmstate notify list")
+    assert (told.code, told.err) == (
+        0,
+        "nobody is told anything: the constitution has no [notify]\n",
+    )
+    assert json.loads(served.ok("vmstate notify list --json")) == {"ok": True, "targets": []}
+
+
 def test_a_shell_completes_leases_from_the_socket(served):
     served.ok('vmstate escalate operator --reason "ticket 4711: look"')
     from vmstate.interfaces.cli.options import _live_leases  # noqa: PLC0415

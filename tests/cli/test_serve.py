@@ -303,3 +303,15 @@ def test_the_unit_for_systemd_runs_this_program_and_systemd_finds_nothing_wrong_
     if systemd := shutil.which("systemd-analyze"):
         checked = folder.process([systemd, "verify", "--man=no", unit])
         assert (checked.code, checked.out, checked.err) == (0, "", "")
+
+
+def test_a_program_that_the_unit_could_not_see_is_told_of(folder, monkeypatch):
+    hidden = "vmstate.interfaces.cli.service.HIDDEN"
+    monkeypatch.setattr(hidden, (str(folder.path.resolve()),))
+    program = folder.path.resolve() / "vmstate"
+    told = f"warning: the unit can't see {program}: install it elsewhere, such as /opt\n"
+    done = folder.run("vmstate serve --print-unit")
+    assert (done.code, done.err) == (0, told)
+    assert "-- vmstate init --constitution /etc/vmstate/constitution.toml" in done.out
+    monkeypatch.setattr(hidden, ())
+    assert folder.run("vmstate serve --print-unit").err == ""

@@ -38,6 +38,23 @@ def test_a_block_that_raises_gives_back_and_raises_on(world):
     assert world.ends() == [("lease-1", "operator_release", "the block raised KeyError")]
 
 
+def test_a_generator_lends_its_block_to_whoever_iterates_it_until_it_is_closed(world):
+    """As the docstring warns: a plain generator has no context of its own."""
+
+    def rows():
+        with world.block() as lease:
+            yield lease
+
+    lent = rows()
+    lease = next(lent)
+    with world.vm.elevated("operator", reason="whose this is was never said") as inner:
+        assert inner.id == lease.id
+    lent.close()
+    with pytest.raises(InputError, match="nobody is named who asks"):
+        world.vm.elevated("operator", reason="whose this is was never said")
+    assert "generator" in type(world.vm).elevated.__doc__
+
+
 def test_what_is_held_already_is_not_taken_again_and_is_held_afterwards(world):
     held = world.climb()
     size = world.vm.size()

@@ -235,9 +235,22 @@ def constitution() -> None:
 @click.option("--digest", help="An earlier one, by its digest or how it begins.")
 @click.pass_obj
 def show(settings: Settings, digest: str | None) -> None:
-    """Print the law in force as the ledger keeps it, or with --digest an earlier one."""
+    """Print the law in force as the ledger keeps it, or with --digest an earlier one.
+
+    At a socket (and without --ledger) the one in force is asked for there.
+    """
     from vmstate.ledger.store import Ledger
 
+    if settings.at_socket:
+        if digest is not None:
+            raise InputError("earlier laws are not told at a socket: name the file with --ledger")
+        law = settings.authority().constitution
+        if settings.json:
+            emit({"ok": True, "digest": law.digest, "toml": law.toml.decode()})
+            return
+        click.echo(law.toml.decode(), nl=False)
+        say(law.digest)
+        return
     ledger = Ledger.open(settings.ledger)
     click.get_current_context().call_on_close(ledger.close)
     with ledger.read() as snapshot:

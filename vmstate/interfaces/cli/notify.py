@@ -1,6 +1,7 @@
 """`notify list|test|key`: who is told what, what still waits for them, and whether that can be.
 
-What waits is delivered by `vmstate serve`. These verbs look at the ledger's file itself.
+What waits is delivered by `vmstate serve`. These verbs look at the ledger's file itself; at a
+socket `list` tells how far behind each target is.
 """
 
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ def list_notices(settings: Settings) -> None:
     """List what is due and was not delivered, and why."""
     from vmstate.ledger.outbox import Outbox
 
+    if settings.at_socket:
+        _list_backlogs(settings)
+        return
     authority = settings.file()
     backlogs = authority.backlogs()
     targets = authority.constitution.document.notify
@@ -67,6 +71,22 @@ def list_notices(settings: Settings) -> None:
         say("nobody is told anything: the constitution has no [notify]")
     for backlog in backlogs:
         say(_line(backlog, targets[backlog.target]))
+
+
+def _list_backlogs(settings: Settings) -> None:
+    """What a socket tells: each target, and how much waits for it."""
+    door = settings.authority()
+    backlogs, targets = door.backlogs(), door.constitution.document.notify
+    if settings.json:
+        told: list[Json] = [_target_body(one, targets[one.target]) for one in backlogs]
+        emit({"ok": True, "targets": told})
+        return
+    for backlog in backlogs:
+        say(_line(backlog, targets[backlog.target]))
+    if not backlogs:
+        say("nobody is told anything: the constitution has no [notify]")
+    else:
+        say("which notices those are stands in the ledger's file: name it with --ledger")
 
 
 @notify.command(cls=Command)

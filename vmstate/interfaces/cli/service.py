@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from vmstate.authority import Authority
     from vmstate.ledger.receipt import Receipt
 
+# What PrivateTmp and ProtectHome keep from the unit.
+HIDDEN = ("/tmp", "/var/tmp", "/home", "/root", "/run/user")  # noqa: S108 -- nothing is put there
+
 
 @click.command(cls=Command)
 @click.option(
@@ -48,7 +51,10 @@ def serve(
     time, and tells the targets of [notify]. Each receipt written is a line on standard output.
     """
     if print_unit:
-        click.echo(_unit(), nl=False)
+        program = Path(sys.argv[0]).absolute()
+        click.echo(_unit(program), nl=False)
+        if any(program.is_relative_to(hidden) for hidden in HIDDEN):
+            say(f"warning: the unit can't see {program}: install it elsewhere, such as /opt")
         return
     from vmstate.expiry import Expiry
     from vmstate.notices import Deliverer
@@ -85,10 +91,9 @@ def serve(
     say("stopped; what is still owed stays due")
 
 
-def _unit() -> str:
+def _unit(program: Path) -> str:
     """The unit, with the program that this is."""
     unit = files("vmstate.interfaces") / "systemd" / "vmstate.service"
-    program = Path(sys.argv[0]).absolute()
     return unit.read_text(encoding="utf-8").replace("=/usr/bin/vmstate", f"={program}")
 
 

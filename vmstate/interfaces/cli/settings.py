@@ -38,6 +38,11 @@ class Settings:
     looks: bool = False
     typed: set[str] = field(default_factory=set)
 
+    @property
+    def at_socket(self) -> bool:
+        """Whether a verb that may look at the file has to ask at a socket all the same."""
+        return bool(self.socket) and "ledger" not in self.typed
+
     def law(self) -> "Constitution":
         """The constitution; raises ConstitutionError."""
         from vmstate.constitution.loading import load_constitution
