@@ -242,3 +242,14 @@ def test_a_drills_ledger_at_a_gate_is_an_error(folder):
     )
     assert done.returncode == 2
     assert "drill.db is a drill's ledger: its authority is for drills" in done.stderr
+
+
+def test_a_gate_on_a_ledger_that_it_may_not_write_does_not_start(tmp_path):
+    run(tmp_path, "init")
+    law = tmp_path / "constitution.toml"
+    text = f"{law.read_text(encoding='utf-8')}{SERVERS}[callers]\nhost = false\n"
+    law.write_text(text, encoding="utf-8")
+    assert run(tmp_path, "init").returncode == 0
+    done = run(tmp_path, "gate", "--server", "odd", "--as", "agent:7", "--", "cat")
+    assert done.returncode == 6
+    assert "[callers] host = false, so vmstate serve alone writes it" in done.stderr

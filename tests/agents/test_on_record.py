@@ -2,10 +2,13 @@
 
 import hashlib
 
+import anyio
+import anyio.from_thread
 import pytest
 
 from vmstate.errors import LedgerUnavailable
 from vmstate.interfaces.mcp import warden as module
+from vmstate.interfaces.mcp.warden import Warden
 from vmstate.ledger.audit import audit_ledger
 
 
@@ -140,9 +143,15 @@ def test_what_can_not_be_written_is_counted_on(desks, monkeypatch):
         patch.setattr(desks.vm, "submit", full)
         with pytest.raises(LedgerUnavailable):
             desks.warden.flush(everything=True)
-    call(desks)
+        with pytest.raises(LedgerUnavailable):
+            call(desks)  # no more is let through on a count that may never be written
+    assert call(desks).receipt == desks.vm.size() - 1  # each for itself, until the count is written
     desks.warden.flush(everything=True)
-    assert [detail["count"] for detail in details(desks, "tool_call")] == [2]
+    assert call(desks).receipt is None
+    desks.warden.flush(everything=True)
+    counts = [detail.get("count") for detail in details(desks, "tool_call")]
+    assert counts == [None, 1, 1]
+    assert audit_ledger(desks.vm.ledger).findings == ()
 
 
 @pytest.mark.parametrize(
@@ -169,3 +178,30 @@ def test_somebody_unknown_is_refused_on_the_record(desks):
     assert not judged.allowed
     assert desks.vm.receipt(judged.receipt).unmet[0].code == "unknown_principal"
     assert judged.refusal.profile_now == "observer"
+
+
+@pytest.mark.anyio
+async def test_counts_that_can_not_be_written_stop_no_call_that_runs(desks, monkeypatch):
+    monkeypatch.setattr("vmstate.interfaces.mcp.gate.FLUSH_EVERY", 0.0)
+    tried = anyio.Event()
+
+    def full():
+        tried.set()
+        raise LedgerUnavailable("the disk is full")
+
+    monkeypatch.setattr(Warden, "flush", lambda _warden, **_of: anyio.from_thread.run_sync(full))
+    desks.operator()
+    async with desks.agent_at(watching=True) as agent:
+        answers = []
+
+        async def call():
+            answers.append(await agent.call_tool("change_slow", {}))
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(call)
+                await desks.behind.running.wait()
+                await tried.wait()
+                await anyio.sleep(0.06)  # three looks of the watch, which must leave it alone
+                desks.behind.go_on.set()
+    assert not answers[0].is_error

@@ -219,18 +219,25 @@ class Gate:
                 changed = self._look()
                 self._stop_what_is_over()
                 await self._follow(changed)
-                if anyio.current_time() - flushed >= FLUSH_EVERY:
-                    flushed = anyio.current_time()
-                    await self._in_thread(self.warden.flush)
             except LedgerError as error:
                 # Nobody can say what is held: what runs is stopped, and the gate lives.
                 log.warning("the gate can't use its ledger: %s", error)
                 for running in self._running:
                     running.scope.cancel()
+            if anyio.current_time() - flushed >= FLUSH_EVERY:
+                flushed = anyio.current_time()
+                await self._flush()
             left = self._next_end - anyio.current_time()
             await anyio.sleep(left if 0 < left < LOOK_EVERY else LOOK_EVERY)
 
     # ---- inside -----------------------------------------------------------------------------
+
+    async def _flush(self) -> None:
+        """Write what is due. What can't be is counted on, and stops nothing that runs."""
+        try:
+            await self._in_thread(self.warden.flush)
+        except LedgerError as error:
+            log.warning("the gate can't write what it has counted: %s", error)
 
     def _instructions(self) -> str:
         behind = self.upstream.client.instructions

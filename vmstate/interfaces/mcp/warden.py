@@ -101,11 +101,14 @@ class Warden:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _folds: dict[_Key, _Fold] = field(default_factory=dict)
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
+    _unwritten: bool = False  # whether what was counted could not be written the last time
 
     def judge(
         self, principal: str, kind: Kind, name: str, arguments: Mapping[str, Any] | None
     ) -> Judgement:
         """Decide one call and put it on record, now or with others.
+
+        With others only while what is counted can be written: else each takes its own receipt.
 
         Raises:
             LedgerUnavailable: nothing could be decided, so nothing may be done.
@@ -114,7 +117,8 @@ class Warden:
         text = _spell(arguments)
         shown, claims = _form(self.server, name, text)
         salted = digest(f"{salt}\n{text}".encode())
-        if not claims and (free := self._free(principal, kind, name)) is not None:
+        counts = not claims and not self._unwritten
+        if counts and (free := self._free(principal, kind, name)) is not None:
             # Counted by pattern: names below one could be as many as an agent likes.
             self._fold((principal, kind, free[0], False), salted)
             return Judgement(True, free[1], None, None, salt)
@@ -343,7 +347,9 @@ class Warden:
         except BaseException:
             with self._lock:
                 self._put_back(key, fold)
+                self._unwritten = True
             raise
+        self._unwritten = False
 
     def _spent(self, principal: str) -> bool:
         """Whether somebody has caused as many receipts of refusals as one may."""
