@@ -8,8 +8,9 @@ answered 401 before anything of the protocol is read.
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
+import anyio
 import anyio.to_thread
 import click
 import uvicorn
@@ -21,6 +22,7 @@ from mcp.server.stdio import stdio_server
 from pydantic import AnyHttpUrl
 
 from vmstate.errors import InputError, LedgerError
+from vmstate.interfaces.mcp.pipe import Lines
 from vmstate.interfaces.mcp.warden import Warden
 from vmstate.keys import token_digest
 
@@ -72,8 +74,20 @@ class Tokens:
 
 async def serve_stdio(server: Server[Any], options: NotificationOptions) -> None:
     """Serve one agent until its end of the pipe is closed."""
-    async with stdio_server() as (incoming, outgoing):
+    lines = Lines()
+
+    async def answer() -> None:
+        async with lines.answers, replies:
+            async for error in lines.answers:
+                await replies.send(error)
+
+    # All that the SDK does with a file of its own making is to go over its lines.
+    file = cast("anyio.AsyncFile[str]", lines)
+    async with stdio_server(file) as (incoming, outgoing), anyio.create_task_group() as group:
+        replies = outgoing.clone()
+        group.start_soon(answer)
         await server.run(incoming, outgoing, server.create_initialization_options(options))
+        group.cancel_scope.cancel()
 
 
 async def serve_http(server: Server[Any], warden: Warden, listen: str) -> None:

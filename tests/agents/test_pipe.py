@@ -1,0 +1,91 @@
+"""A gate at an agent's pipe: it ends when told to, and answers what it can't read."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vmstate.authority import Authority
+
+VMSTATE = Path(sys.executable).parent / "vmstate"
+ODD = Path(__file__).with_name("odd.py")
+SERVER = '\n[tools.odd]\ntools."*" = { profile = "observer" }\n'
+SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    for _ in range(2):
+        subprocess.run([VMSTATE, "init"], cwd=folder, check=True, capture_output=True)
+        text = (folder / "constitution.toml").read_text(encoding="utf-8")
+        if SERVER not in text:
+            (folder / "constitution.toml").write_text(text + SERVER, encoding="utf-8")
+    return folder
+
+
+class Gate:
+    def __init__(self, folder):
+        command = ("gate", "--as", "agent:7", "--", sys.executable, ODD, "plain")
+        self.process = subprocess.Popen(
+            [VMSTATE, *command],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        info = {"protocolVersion": "2025-06-18", "capabilities": {}}
+        info["clientInfo"] = {"name": "raw", "version": "1"}
+        first = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": info}
+        assert self.ask(json.dumps(first))["id"] == 1
+
+    def ask(self, line):
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def gate(made, tmp_path):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    it = Gate(tmp_path)
+    yield it
+    it.close()
+
+
+def test_a_gate_that_is_told_to_stop_does_so_although_its_agents_pipe_is_open(gate, tmp_path):
+    gate.ask(_call("look"))
+    gate.process.send_signal(signal.SIGTERM)
+    assert gate.process.wait(SECONDS) == 0
+    vm = Authority.open(tmp_path / "constitution.toml", tmp_path / "vmstate.db")
+    counted = vm.receipts(type_="tool_call")
+    vm.close()
+    assert len(counted) == 1
+
+
+def test_what_is_no_message_has_an_answer_and_the_next_call_too(gate):
+    surrogate = _call("look").replace('"look"', '"look\\ud800"')
+    deep = '{"jsonrpc": "2.0", "id": 7, "params": ' + "[" * 5_000 + "]" * 5_000 + "}"
+    digits = '{"jsonrpc": "2.0", "id": ' + "9" * 6_000 + ', "method": "ping"}'
+    bad = {"code": -32600, "message": "what came is no message that can be read"}
+    assert gate.ask(surrogate) == {"jsonrpc": "2.0", "id": 7, "error": bad}
+    assert gate.ask('{"jsonrpc": "2.0", "id": 7}') == {"jsonrpc": "2.0", "id": None, "error": bad}
+    none = {"code": -32700, "message": "what came is no JSON that can be read"}
+    for line in (deep, digits, "{"):
+        assert gate.ask(line) == {"jsonrpc": "2.0", "id": None, "error": none}
+    assert gate.ask(_call("look"))["result"]["content"][0]["text"] == "looked"
+
+
+def _call(name):
+    asked = {"name": name, "arguments": {}}
+    return json.dumps({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": asked})
