@@ -104,3 +104,18 @@ def test_rows_of_locks_are_compared_with_what_receipts_say(told):
         )
         findings = {one.what for one in audit_ledger(vm.ledger).findings}
     assert findings == {"the table of locks is not what the receipts set, lifted and ended"}
+
+
+def test_a_lock_that_the_boot_hand_would_end_early_is_found(told):
+    law, path = told / "bundle" / "constitution.toml", told / "l.db"
+    clock = VirtualClock(datetime(2030, 1, 1, 13, tzinfo=UTC))
+    with closing(Authority.open(law, path, clock=clock)) as vm:
+        lock = vm.lock("root", principal="op:a", key=ROOT, ttl=600 * MINUTE)
+        edit = f"UPDATE lock SET until_boot_us = 1 WHERE seq = {lock.seq}"  # noqa: S608
+        vm.ledger.transact(lambda t: t._execute(edit, ()))
+        clock.advance(MINUTE)
+        found = [one.what for one in audit_ledger(vm.ledger).findings]
+        assert f"the table of locks gives lock-{lock.seq} another length by the boot hand" in found
+        vm.escalate("op:a", "operator", trigger="asked", reason="look at ticket 4711")
+        found = [one.what for one in audit_ledger(vm.ledger).findings]
+        assert "says that a lock was over before its end" in found

@@ -156,6 +156,18 @@ TABLES = {
         "UPDATE request SET rule = 'phoenix_on_quorum' WHERE seq = 7",
         "the table of requests is wrong on the request of receipt 7: rule",
     ),
+    "how long it waits by the boot hand": (
+        "UPDATE request SET deadline_boot_us = 1 WHERE seq = 7",
+        "the table of requests gives the request of receipt 7 another time by the boot hand",
+    ),
+    "the receipt that took a statement": (
+        "UPDATE handed_in SET seq = 1 WHERE seq = 3",
+        "the table of requests is wrong on the request of receipt 2: taken",
+    ),
+    "the id of a statement": (
+        "UPDATE handed_in SET id = 'sha256:0' WHERE seq = 3",
+        "the table of requests is wrong on the request of receipt 2: taken",
+    ),
     "a statement taken away": (
         "DELETE FROM handed_in WHERE seq = 3",
         "the table of requests is wrong on the request of receipt 2: statements",

@@ -112,6 +112,10 @@ FILE = {
         "UPDATE lease SET deadline_us = 9223372036854775807 WHERE seq = 28",
         "lease-28",
     ),
+    "a cool-down cut short by the boot hand": (
+        "UPDATE lease SET ended_boot_us = -100000000000 WHERE seq = 3",
+        "by the table of leases lease-3 began or ended at another time by the boot hand",
+    ),
     "a used statement deleted": (
         "DELETE FROM statement WHERE id = (SELECT min(id) FROM statement WHERE seq = 5)",
         "receipt 5",

@@ -147,6 +147,11 @@ class AskedTable:
                 row = (asked.seq, id_, seq, canonical.encode(signed.body()))
                 self._db.execute("INSERT INTO handed_in VALUES (?, ?, ?, ?)", row)
 
+    def taken(self, seq: int) -> dict[str, int]:
+        """By which receipt each statement was taken for the request of receipt `seq`."""
+        query = "SELECT id, seq FROM handed_in WHERE request_seq = ?"
+        return dict(self._db.execute(query, (seq,)))
+
     # ---- inside -----------------------------------------------------------------------------
 
     def _read(self, row: tuple[Any, ...]) -> Asked | None:

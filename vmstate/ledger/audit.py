@@ -93,7 +93,7 @@ def audit_ledger(
         law, replay.find_law = replay.law, laws_of_file(snapshot)
         note = None if head is None else head.note
         roots = _begin(replay, note, str(ledger.verifier), kept)
-        rows = LeaseRows(replay, snapshot)
+        rows = LeaseRows(replay, snapshot, head)
         replay.on_end = rows.compare
         asked = RequestRows(replay, snapshot)
         replay.requests.on_end = asked.compare

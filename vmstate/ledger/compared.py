@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from vmstate.clock import to_us
+from vmstate.decisions.pending import Asked
 from vmstate.leases.lease import Lease, lease_id
 from vmstate.leases.lock import Lock
 from vmstate.ledger.held import Held
@@ -19,9 +20,11 @@ from vmstate.ledger.snapshot import Head, Snapshot
 class LeaseRows:
     """Every row of the table of leases, beside what receipts say."""
 
-    def __init__(self, replay: Replay, snapshot: Snapshot) -> None:
+    def __init__(self, replay: Replay, snapshot: Snapshot, head: Head | None) -> None:
         self._replay = replay
         self._snapshot = snapshot
+        self._newest = None if head is None else head.watermark.newest
+        self._apart: dict[str, timedelta] = {}
 
     def compare(self, held: Held) -> None:
         """One lease that has ended, or is open at the end."""
@@ -34,15 +37,31 @@ class LeaseRows:
             return
         if not (_equally_long(row) and _within_limit(row)):
             self._replay.find(f"the table of leases gives {name} another length by the boot hand")
+        apart = self._hands_apart(row)
+        if apart > self._replay.stepped:
+            self._apart[name] = apart  # unless steps of the wall that are still to be read say why
         differing = [key for key, said in _said(held).items() if said != _written(row)[key]]
         if differing:
             told = ", ".join(differing)
             self._replay.find(f"the table of leases is wrong on {name}: {told}")
 
+    def _hands_apart(self, row: Lease) -> timedelta:
+        """By how much the hands differ on when a lease began and ended, within one boot."""
+        newest, most = self._newest, timedelta()
+        for one, other in ((row.granted, newest), (row.ended, newest), (row.granted, row.ended)):
+            if one is not None and other is not None and one.boot_id == other.boot_id:
+                by_boot = timedelta(microseconds=other.boot_us - one.boot_us)
+                most = max(most, abs(by_boot - (other.wall - one.wall)))
+        return most
+
     def compare_rest(self) -> None:
         """What is open, and whether there are rows that no receipt granted."""
         for held in self._replay.leases.values():
             self.compare(held)
+        for name, apart in self._apart.items():
+            if apart > self._replay.stepped:
+                what = "began or ended at another time by the boot hand"
+                self._replay.find(f"by the table of leases {name} {what}")
         rows = sum(1 for _ in self._snapshot.leases.rows())
         if rows != self._replay.granted:
             granted = self._replay.granted
@@ -129,7 +148,7 @@ class RequestRows:
                 f"the table of requests has no row for {name}, or none that can be read"
             )
             return
-        said = {
+        said: dict[str, tuple[object, object]] = {
             "seq": (told.seq, row.seq),
             "rule": (told.rule, row.rule),
             "state": (told.state, row.state),
@@ -140,6 +159,11 @@ class RequestRows:
             "ended": (told.ended_at, None if row.ended is None else row.ended.wall),
             "statements": (tuple(told.statements.values()), row.statements),
         }
+        if told.statements.keys() == {one.statement.id for one in row.statements}:
+            taken = {one: told.taken[one] for one in told.statements}
+            said["taken"] = (taken, self._table.taken(told.seq))
+        if not told.reopened and told.usable_until is None and not _waits_equally(row):
+            self._replay.find(f"the table of requests gives {name} another time by the boot hand")
         differing = [key for key, (receipts, written) in said.items() if receipts != written]
         if differing:
             told_ = ", ".join(differing)
@@ -170,6 +194,9 @@ def compare_tables(replay: Replay, snapshot: Snapshot) -> None:
         replay.find("the table of answered commands is not what the receipts answered")
     if {one.id: one for one in snapshot.budgets()} != replay.budgets:
         replay.find("the table of budgets is not what the receipts allocated and charged")
+    unequal = (one.id for one in snapshot.locks.every() if not _lock_hands(one))
+    what = "another length by the boot hand"
+    replay.find_all((f"the table of locks gives {name} {what}" for name in unequal), None)
     if {one.id: _lock(one) for one in snapshot.locks.every()} != {
         name: _lock(one) for name, one in replay.locks.every.items()
     }:
@@ -182,6 +209,22 @@ def compare_tables(replay: Replay, snapshot: Snapshot) -> None:
     # The law is stored under the receipt that put it in force.
     if laws != tuple(replay.laws):
         replay.find("the constitutions in the file are not those that the receipts put in force")
+
+
+def _waits_equally(row: Asked) -> bool:
+    """Whether both hands say the same of how long a request waits."""
+    by_boot = timedelta(microseconds=row.deadline.boot_us - row.opened.boot_us)
+    same_boot = row.deadline.boot_id == row.opened.boot_id
+    return same_boot and by_boot == row.deadline.wall - row.opened.wall
+
+
+def _lock_hands(lock: Lock) -> bool:
+    """Whether both hands give a lock the same length."""
+    until, began = lock.until, lock.locked
+    if until is None:
+        return True
+    by_boot = timedelta(microseconds=until.boot_us - began.boot_us)
+    return until.boot_id == began.boot_id and by_boot == until.wall - began.wall
 
 
 def _lock(lock: Lock) -> tuple[object, ...]:

@@ -38,7 +38,7 @@ from vmstate.ledger.retold import (
 from vmstate.ledger.vouched import check_statements
 from vmstate.treasury.budget import Budget
 
-SLEWED = timedelta(minutes=1)  # what a time server may take from the clock bit by bit, unsaid
+SLEWED = timedelta(minutes=2)  # what a time server may take from the clock bit by bit, unsaid
 FINDINGS = 100  # after so many, one more would tell nobody anything
 
 
@@ -60,6 +60,7 @@ class Replay:
     last_at: datetime | None = None
     latest_at: datetime | None = None
     set_back: timedelta = SLEWED
+    stepped: timedelta = SLEWED
     constitution: str = ""
     laws: list[tuple[int, str]] = field(default_factory=list)
     drill: dict[str, Any] | None = None
@@ -205,6 +206,8 @@ def _mode(replay: Replay, receipt: Receipt, _seq: int) -> None:
 def _clock(replay: Replay, receipt: Receipt, seq: int) -> None:
     detail = receipt.fields["what"]["detail"]
     replay.set_back += timedelta(microseconds=max(0, -detail["step_us"]))
+    if detail["kind"] == "step":
+        replay.stepped += timedelta(microseconds=abs(detail["step_us"]))
     if detail["kind"] == "regression":
         replay.voided_below = seq
         until = detail["held_until"]
@@ -227,6 +230,10 @@ def _loaded(replay: Replay, receipt: Receipt, seq: int) -> None:
 
 def _locked(replay: Replay, receipt: Receipt, seq: int) -> None:
     replay.find_all(replay.locks.read(receipt, seq, replay.law, replay.people), seq)
+    due = receipt.fields["due"]
+    if due is not None and parse_at(due) - receipt.at > replay.set_back:
+        # Before its wall only the boot hand ends it, and only where the wall was set back.
+        replay.find("says that a lock was over before its end", seq)
 
 
 def _amended(replay: Replay, receipt: Receipt, seq: int) -> None:

@@ -36,7 +36,10 @@ from vmstate.signing import Approval, Attestation, Request, Signed
 
 @dataclass(slots=True)
 class Told:
-    """A request as far as receipts tell; `ended_at` is None while it is open."""
+    """A request as far as receipts tell; `ended_at` is None while it is open.
+
+    `taken` says by which receipt each statement was, `reopened` that an amendment ended it before.
+    """
 
     seq: int
     request: Request
@@ -48,6 +51,8 @@ class Told:
     usable_until: datetime | None = None
     statements: dict[str, Signed] = field(default_factory=dict)
     ended_at: datetime | None = None
+    taken: dict[str, int] = field(default_factory=dict)
+    reopened: bool = False
 
 
 class _Replay(Protocol):
@@ -133,7 +138,7 @@ def said_of_statement(replay: _Replay, receipt: Receipt, seq: int) -> None:
     replaced = [id_ for id_, one in told.statements.items() if _same(replay.people, one, signed)]
     for id_ in replaced:
         del told.statements[id_]
-    told.statements[signed.statement.id] = signed
+    told.statements[signed.statement.id], told.taken[signed.statement.id] = signed, seq
     _complete(replay, receipt, told, seq)
 
 
@@ -175,6 +180,7 @@ def _opened(replay: _Replay, receipt: Receipt, seq: int) -> None:
         replay.find("opens a request that is not what it says", seq)
     waits_until = parse_at(detail["waits_until"])
     told = Told(seq, request, receipt.rule, receipt.at, waits_until, waits_until)
+    told.reopened = "reopens" in detail
     if request.id in replay.requests.open:
         replay.find("opens a request that is open", seq)
     for fault in _opening_faults(replay, receipt, told):
