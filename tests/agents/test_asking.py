@@ -88,6 +88,21 @@ def test_no_answer_holds_a_value_that_would_pass(desks):
     assert "0.83" in desks.vm.receipt(told[1]["receipt"]).message
 
 
+@pytest.mark.parametrize("risk", ["0.11", "0.83", "0.99", "high"])
+def test_why_tells_nothing_of_whether_a_stated_value_passes(desks, risk):
+    desks.operator()
+    wanted = {"to": "guardian", "trigger": "risk_seen"}
+    told = use(desks, "why", **wanted, facts={"risk": risk})
+    assert told == use(desks, "why", **wanted)
+    assert told["would_be_granted"] is None
+    assert told["missing"][0]["name"] == "risk"
+
+
+def test_why_says_no_where_more_is_missing_than_facts(desks):
+    told = use(desks, "why", to="operator", reason="no")
+    assert told["would_be_granted"] is False
+
+
 def test_why_asks_nothing(desks):
     before = desks.vm.size()
     answer = use(desks, "why", to="operator", reason="look at ticket 4711")

@@ -131,6 +131,27 @@ async def test_histories_are_about_oneself_and_tell_no_value_that_would_pass(des
     assert {line["who"]["principal"] for line in lines} == {desks.agent}
 
 
+async def test_the_law_and_its_drawing_tell_no_length_and_no_amount_that_a_rule_needs(make_desks):
+    extra = """
+[escalations.guardian_for_money]
+from    = "operator"
+to      = "guardian"
+trigger = "money_spent"
+ttl     = "15m"
+needs.reason = { min_length = 37 }
+cost = { budget = "incidents", amount = 4711 }
+"""
+    desks = make_desks(extra=extra)
+    async with agent_of(desks) as agent:
+        law = (await agent.read_resource("vmstate://constitution")).contents[0].text
+        graph = (await agent.read_resource("vmstate://graph")).contents[0].text
+    rule = json.loads(law)["escalations"]["guardian_for_money"]
+    assert (rule["needs"]["reason"], rule["cost"]) == ({}, {"budget": "incidents"})
+    assert "money_spent" in graph
+    for value in ("37", "4711"):
+        assert value not in graph
+
+
 async def test_a_receipt_is_a_resource_for_whom_it_is_about(desks):
     desks.operator()
     async with agent_of(desks) as agent:

@@ -97,7 +97,9 @@ class Next(_Model):
 
 
 class Why(_Model):
-    would_be_granted: bool
+    would_be_granted: bool | None = Field(
+        description="Null where it hangs on facts, which are judged when you ask."
+    )
     profile_now: str
     rule: str
     lasts_seconds: float | None
@@ -236,16 +238,19 @@ def status(caller: Caller, _: Nothing) -> Status:
 
 
 def why(caller: Caller, wanted: Wanted) -> Why:
-    """Say what request_escalation would come to, without asking: a dry run."""
-    command = make_command(Escalate, caller.asked(wanted))
+    """Say what request_escalation would come to, without asking: a dry run. No fact is judged
+    here: those that the rule needs are named."""
+    # Whoever may try values without a trace finds the one that passes, so none is looked at.
+    command = make_command(Escalate, {**caller.asked(wanted), "facts": {}})
     explanation = caller.door.why(command)
     missing = name_missing(
         explanation.unmet, caller.door.constitution.document, prefix=caller.prefix
     )
     rung = next_rung(explanation.route, caller.prefix)
     lasts = None if explanation.lasts is None else explanation.lasts.total_seconds()
+    hangs = all(one.code == "fact_missing" for one in explanation.unmet)
     return Why(
-        would_be_granted=explanation.granted,
+        would_be_granted=True if explanation.granted else None if hangs else False,
         profile_now=explanation.held,
         rule=explanation.rule,
         lasts_seconds=lasts if explanation.granted else None,

@@ -1,8 +1,8 @@
 """`vmstate mcp`: authority itself as an MCP server, for an agent that climbs and comes back.
 
 Tools are the runbook's and vmstate's own; resources are the law, its graph and the caller's own
-receipts; a prompt says how to work under all that. Of what a rule needs of facts only the names are
-told: an agent that reads a threshold states it.
+receipts; a prompt says how to work under all that. Of what a rule needs only the names are told,
+no threshold, length or amount: an agent that reads one states it.
 """
 
 from collections.abc import Callable, Mapping
@@ -110,7 +110,7 @@ class AuthorityServer:
 
     async def list_resources(self, _: Context, _params: object) -> types.ListResourcesResult:
         said = (
-            (LAW, "constitution", "The law in force, without what its facts have to be."),
+            (LAW, "constitution", "The law in force, without the values that would pass."),
             (GRAPH, "graph", "The law as a drawing, in Mermaid."),
             (RECEIPTS, "receipts", "The newest receipts about me, a line of JSON each."),
         )
@@ -189,11 +189,17 @@ class AuthorityServer:
 
 
 def _without_values(law: Constitution) -> canonical.Json:
-    """The law as its digest has it, without what facts have to be, and without tokens' digests."""
+    """The law as its digest has it, without values that would pass and tokens' digests."""
     said: Any = canonical.parse(law.canonical)
     for rule in said.get("escalations", {}).values():
-        for fact in rule.get("needs", {}).get("facts", {}):
-            rule["needs"]["facts"][fact] = {}
+        needs = rule.get("needs", {})
+        for fact in needs.get("facts", {}):
+            needs["facts"][fact] = {}
+        if "reason" in needs:
+            needs["reason"] = {}
+        if "cost" in rule:
+            rule["cost"].pop("amount", None)
+    said.get("drill", {}).pop("budget_ceiling", None)
     for principal in said.get("principals", {}).values():
         principal.pop("token", None)
     kept: canonical.Json = said
@@ -201,10 +207,10 @@ def _without_values(law: Constitution) -> canonical.Json:
 
 
 def _without_needs(law: Constitution) -> Constitution:
-    """The law for a drawing that names the facts a rule needs, and not what they have to be."""
+    """The law for a drawing that names the facts a rule needs, and no value that would pass."""
     rules = {}
     for name, rule in law.rules.items():
         facts = dict.fromkeys(rule.needs.facts, FactNeed.model_construct())
-        needs = rule.needs.model_copy(update={"facts": facts})
-        rules[name] = rule.model_copy(update={"needs": needs})
+        needs = rule.needs.model_copy(update={"facts": facts, "reason": None})
+        rules[name] = rule.model_copy(update={"needs": needs, "cost": None})
     return replace(law, document=law.document.model_copy(update={"escalations": rules}))
