@@ -1,6 +1,7 @@
 """Blocks and commands under a lease, where authority is asked for at a socket."""
 
 import os
+import threading
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from vmstate.elevation import requires
 from vmstate.errors import LeaseEnded
 from vmstate.interfaces.cli.processes import Family
+from vmstate.interfaces.cli.run import _say_end
+from vmstate.interfaces.cli.settings import Settings
 from vmstate.interfaces.cli.supervising import Watch, supervise
 
 ADA, ROOT = "did:vm:operator:ada", "did:vm:sovereign:root"
@@ -44,3 +47,14 @@ def test_a_lock_set_elsewhere_ends_a_command_whose_lease_is_watched_over_a_socke
         family.close()
     assert outcome.ended == f"{lease} was ended"
     service.check_audit()
+
+
+def test_the_receipt_of_an_end_by_time_is_waited_for_where_the_service_writes_it(service, capsys):
+    client = service.at("ada")
+    granted = client.escalate(ADA, "operator", **ASKED).raise_for_denial()
+    service.wait(hours=3)
+    late = threading.Timer(0.2, service.vm.settle, [[ADA]])
+    late.start()
+    _say_end(Settings(), client, granted, ADA)
+    late.join()
+    assert "lease-1 ended by timeout_expired\n" in capsys.readouterr().err

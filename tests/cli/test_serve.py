@@ -258,6 +258,47 @@ def test_it_answers_at_a_socket_and_ends_in_time_though_somebody_waits_there(sho
     assert not (short.path / "vm.sock").exists()
 
 
+@pytest.fixture
+def bound(short):
+    text = (short.path / "constitution.toml").read_text(encoding="utf-8")
+    name = pwd.getpwuid(os.getuid()).pw_name
+    short.write("constitution.toml", f'{text}\n[principals.alice]\naccount = "{name}"\n')
+    short.ok("vmstate init")
+    return short
+
+
+def test_run_shows_the_receipt_of_its_end_by_time_as_the_service_writes_it(bound, serving):
+    serving("--socket", "vm.sock")
+    script = "trap '' TERM; while :; do sleep 0.05; done"
+    words = ["--reason", "one second is enough", "--", "sh", "-c", script]
+    done = bound.process([VMSTATE, "--socket", "vm.sock", "run", "operator", *words])
+    assert done.code == 124
+    assert "ended by timeout_expired\n" in done.err
+    assert "owed" not in done.err
+
+
+def test_whoever_follows_goes_on_when_the_service_starts_again(bound, serving):
+    first = serving("--socket", "vm.sock")
+    line = [VMSTATE, "--socket", "vm.sock", "receipts", "tail", "-f", "--json"]
+    tail = subprocess.Popen(
+        line, cwd=bound.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert json.loads(tail.stdout.readline())["seq"] == 0
+        first.send_signal(signal.SIGTERM)
+        first.communicate(timeout=PATIENCE_SECONDS)
+        assert tail.stderr.readline().endswith("; asked again until somebody does\n")
+        serving("--socket", "vm.sock")
+        with closing(Client(bound.path / "vm.sock")) as client:
+            asked = {"trigger": "operator_request", "reason": "one second is enough"}
+            granted = client.escalate("alice", "operator", **asked)
+        seen = [json.loads(tail.stdout.readline()) for _ in range(granted.seq)]
+        assert seen[-1]["what"]["lease"] == granted.lease
+    finally:
+        tail.kill()
+        tail.communicate()
+
+
 def _wait(client):
     with suppress(LedgerUnavailable):
         client.wait(client.version(), timedelta(minutes=1))

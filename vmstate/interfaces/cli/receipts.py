@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,16 @@ import click
 
 from vmstate.canonical import Json
 from vmstate.errors import LedgerNotFound
+from vmstate.interfaces.cli.following import patiently
 from vmstate.interfaces.cli.options import read_file
-from vmstate.interfaces.cli.output import count, emit, progress, say, spell_time, table
+from vmstate.interfaces.cli.output import (
+    count,
+    emit,
+    progress,
+    say,
+    spell_time,
+    table,
+)
 from vmstate.interfaces.cli.settings import FAILED, OK, Command, Group, Look, Settings
 
 if TYPE_CHECKING:
@@ -143,7 +152,11 @@ def tail(settings: Settings, number: int, *, follow: bool) -> None:
             after = receipt.seq
             click.echo(receipt.body if settings.json else "\t".join(_row(receipt)))
         time.sleep(FOLLOW_SECONDS)
-        newest = tuple(reads.receipts(after=after))
+        newest = patiently(settings, partial(_since, reads, after))
+
+
+def _since(reads: _File | _Socket, after: int) -> "tuple[Receipt, ...]":
+    return tuple(reads.receipts(after=after))
 
 
 def _show_many(settings: Settings, found: "Iterable[Receipt]") -> None:

@@ -10,6 +10,7 @@ import click
 
 from vmstate.canonical import Json, check_name, format_at, format_duration, parse_duration
 from vmstate.interfaces.cli.asking import key_options, key_owner, read_key, signs_as
+from vmstate.interfaces.cli.following import follow_request
 from vmstate.interfaces.cli.options import (
     complete_request,
     once_option,
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from vmstate.keys import Signer
     from vmstate.ledger.receipt import Receipt
     from vmstate.signing import Approval, Attestation, Request, Signed
-
-LOOK_AGAIN = timedelta(seconds=1)  # time by itself may end a request that is followed
 
 
 # ---- asking -----------------------------------------------------------------------------------
@@ -89,7 +88,9 @@ def leave_open(
         door.hand_in(prepared.id, signed).raise_for_denial()
     if follow:
         _say_pending(door.request(prepared.id))
-        answer(receipt := _follow(door, prepared, key), settings, spell_grant(receipt))
+        answer(
+            receipt := follow_request(settings, door, prepared, key), settings, spell_grant(receipt)
+        )
         return
     shown = door.request(prepared.id)
     if settings.json:
@@ -99,15 +100,6 @@ def leave_open(
         _say_pending(shown)
         say(f"  {receipt.place}  {receipt.id}")
     raise SystemExit(BLOCKED)
-
-
-def _follow(door: "Door", prepared: "Request", key: "Signer | None") -> "Receipt":
-    """Wait until the request is complete, or over, and activate it."""
-    seen = door.version()
-    while door.request(prepared.id).state == "pending":
-        seen = door.wait(seen, LOOK_AGAIN)
-    # One that is over meanwhile is denied, and its receipt says how it ended.
-    return door.activate(prepared.principal, prepared.id, key=key)
 
 
 @request.command(cls=Command)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from vmstate.keys import Signer
     from vmstate.ledger.receipt import Receipt
 
+WRITTEN_WITHIN = 1.0  # seconds: a service that gives back on time writes the receipt well before
 ENDED, NOT_STARTED, NO_COMMAND = 124, 126, 127  # as timeout(1) and shells have them
 
 
@@ -159,11 +161,17 @@ def _say_end(settings: Settings, door: "Door", granted: "Receipt", who: str) -> 
 
     if isinstance(door, Authority):
         door.settle([who])
-    ends = door.receipts(after=granted.seq, principal=who, type_="profile_deescalation")
-    for end in ends:
-        if end.lease == granted.lease:
-            _say(settings, end)
-            return
+    until = time.monotonic() + WRITTEN_WITHIN
+    while True:
+        seen = door.version()
+        ends = door.receipts(after=granted.seq, principal=who, type_="profile_deescalation")
+        for end in ends:
+            if end.lease == granted.lease:
+                _say(settings, end)
+                return
+        if (left := until - time.monotonic()) <= 0:
+            break
+        door.wait(seen, timedelta(seconds=left))
     say(f"{granted.lease} is over; its receipt is owed, and vmstate serve writes it")
 
 
