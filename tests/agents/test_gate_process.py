@@ -15,6 +15,7 @@ from mcp.client.stdio import stdio_client
 from vmstate.authority import Authority
 from vmstate.constitution.loading import load_constitution
 from vmstate.interfaces.cli import main as cli
+from vmstate.interfaces.keeper import children
 from vmstate.ledger.store import DrillMark
 
 pytestmark = pytest.mark.anyio
@@ -159,9 +160,18 @@ def odd(how):
     return sys.executable, ODD, how
 
 
-async def test_killing_the_gate_kills_a_child_that_would_not_go(folder):
+@pytest.mark.parametrize(
+    "command",
+    [
+        odd("stubborn"),
+        ("sh", "-c", f"{sys.executable} {ODD} stubborn; :"),
+        ("sh", "-c", f"setsid {sys.executable} {ODD} stubborn; :"),
+    ],
+    ids=["directly", "through a shell", "in a session of its own"],
+)
+async def test_killing_the_gate_kills_a_child_that_would_not_go(folder, command):
     gate = subprocess.Popen(
-        [VMSTATE, "gate", "--as", "agent:7", "--server", "odd", "--", *odd("stubborn")],
+        [VMSTATE, "gate", "--as", "agent:7", "--server", "odd", "--", *command],
         cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -171,17 +181,40 @@ async def test_killing_the_gate_kills_a_child_that_would_not_go(folder):
     with anyio.fail_after(SECONDS):
         while child is None:
             await anyio.sleep(0.02)
-            told = Path(f"/proc/{gate.pid}/task/{gate.pid}/children").read_text(encoding="ascii")
-            for pid in told.split():
-                line = Path(f"/proc/{pid}/cmdline").read_bytes()
-                child = pid if b"odd.py\x00stubborn" in line and b"-c\x00" not in line else None
+            child = next(filter(_is_server, _below(gate.pid)), None)
     gate.kill()
     gate.wait()
     gate.stdin.close()
     gate.stdout.close()
     with anyio.fail_after(5):
-        while Path(f"/proc/{child}").exists() and _state(child) != "Z":
+        while _state(child) != "Z":
             await anyio.sleep(0.01)
+
+
+async def test_what_a_server_leaves_running_ends_with_it(folder):
+    target = ("sh", "-c", f"setsid sleep 600 & echo $! >left; exec {sys.executable} {ODD} plain")
+    async with at_gate(folder, "odd", *target) as agent:
+        assert not (await agent.call_tool("look", {})).is_error
+        left = int((folder / "left").read_text(encoding="ascii"))
+        assert _state(left) != "Z"
+    with anyio.fail_after(5):
+        while _state(left) != "Z":
+            await anyio.sleep(0.01)
+
+
+def _below(pid):
+    """Every process that came of it."""
+    for child in children(pid):
+        yield child
+        yield from _below(child)
+
+
+def _is_server(pid):
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return words[1:3] == [str(ODD).encode(), b"stubborn"]
 
 
 def _state(pid):

@@ -19,8 +19,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from vmstate.interfaces.cli import keeper
-from vmstate.interfaces.cli.keeper import LOOK_AGAIN, SWEEP_FOR, adopt, children, is_over, tell
+from vmstate.interfaces import keeper
+from vmstate.interfaces.keeper import LOOK_AGAIN, SWEEP_FOR, adopt, children, is_over, tell
 
 MOVED_US = 2_000  # a deadline that moved by less is not told again
 

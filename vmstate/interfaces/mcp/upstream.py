@@ -1,8 +1,9 @@
 """The server behind the gate: a command of ours, or an address, with credentials that stay here.
 
 The child gets the environment that the SDK thinks safe and the variables that the gate is told to
-pass on, no others. On Linux it is killed with the gate, whatever kills the gate; elsewhere it sees
-the end of its input. A child that dies is an error of every call, at once, and never a hang.
+pass on, no others. On Linux it is killed with the gate and with all that it started, whatever kills
+the gate (`keeper.py`); elsewhere it sees the end of its input. A child that dies is an error of
+every call, at once, and never a hang.
 """
 
 import logging
@@ -29,18 +30,11 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter, ValidationError
 
 from vmstate.errors import InputError, VmstateError
+from vmstate.interfaces import keeper
 
 START_SECONDS = 30.0  # in which a server has to say who it is
 ANSWER_SECONDS = 300.0  # in which a server at an address has to say something
 RESERVED = "io.modelcontextprotocol/"  # keys of `_meta` that belong to one connection
-
-# The child asks the kernel to be killed with its parent, and looks whether it is too late for that.
-_TIED = (
-    "import ctypes,os,sys\n"
-    "ctypes.CDLL(None).prctl(1, 9)\n"
-    "if os.getppid() != int(sys.argv[1]): sys.exit(1)\n"
-    "os.execvp(sys.argv[2], sys.argv[2:])\n"
-)
 
 _CALLED: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
     types.CallToolResult | types.InputRequiredResult
@@ -240,7 +234,7 @@ async def _transport(target: Child | Address, stack: AsyncExitStack) -> Transpor
     if shutil.which(command[0]) is None:
         raise InputError(f"{command[0]} is no command that can be run")
     if sys.platform == "linux":
-        command = (sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command)
+        command = (sys.executable, "-I", "-S", keeper.__file__, "tie", str(os.getpid()), *command)
     return stdio_client(
         StdioServerParameters(
             command=command[0],

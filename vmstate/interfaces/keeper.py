@@ -10,6 +10,9 @@ there in some milliseconds, and holds no key and no connection. UNTIL is the dea
 of `now_us`, 0 for none; later ones are told at the socket LINE, each with its line end. Into the
 pipe FAULT goes the number of the error if CMD can't be begun, and nothing if it is.
 It ends as CMD does, with the exit code that a shell would tell.
+
+`keeper.py tie PARENT CMD…` keeps the server behind a gate, whose authority is the gate's to watch:
+for as long as the process PARENT lives, and when CMD has ended nothing that it started is left.
 """
 
 import contextlib
@@ -25,6 +28,7 @@ from pathlib import Path
 TICK = 0.25  # seconds: how soon a machine that slept, or a process that was stopped, is noticed
 LATE = 0.02  # seconds after the deadline, which `vmstate run` sees to itself unless it is held up
 SWEEP_FOR = 2.0  # seconds: what can't be killed by then waits for a disk, or is not ours
+STOP_US = 1_500_000  # for a server that is told to end; 2 s after that this process is killed too
 LOOK_AGAIN = 0.001  # seconds, between looking for what is left
 # What is meant for the command, and reaches this process because they share a group.
 NOT_OURS = (
@@ -162,6 +166,16 @@ class _Keeper:
         tell(self._parent, signal.SIGCONT)
         return 128 + signal.SIGKILL if self._code is None else self._code
 
+    def keep_all(self) -> int:
+        """The same, and nothing that the command started outlives it."""
+        code = self.keep()
+        self._end_all()
+        return code
+
+    def end_soon(self, *_: object) -> None:
+        """The command was told to end, and is ended if it does not."""
+        self._until_us = now_us() + STOP_US
+
     def _hear(self) -> bool:
         """Take in a deadline; False if whoever told them is no more."""
         try:
@@ -213,13 +227,33 @@ def main(line: int, fault: int, until_us: int, words: list[str]) -> int:
     parent = os.getppid()
     os.set_inheritable(line, False)
     os.set_inheritable(fault, False)
+    _stand_by()
+    return _Keeper(line, _begin(words, fault), parent, until_us).keep()
+
+
+def tie(parent: int, words: list[str]) -> int:
+    """Keep the command in `words` while `parent` lives; returns its exit code."""
+    line = os.pidfd_open(parent)  # is ready, and can't be read, once that process has ended
+    if os.getppid() != parent:
+        return 1  # it ended before this process was there
+    _stand_by()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    keeper = _Keeper(line, _begin(words, os.dup(nothing)), parent, 0)
+    for number in (0, 1):  # the command's alone: their ends are to be seen when it closes them
+        os.dup2(nothing, number)
+    signal.signal(signal.SIGTERM, keeper.end_soon)
+    return keeper.keep_all()
+
+
+def _stand_by() -> None:
     for number in NOT_OURS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_OURS)
     adopt(1)
-    return _Keeper(line, _begin(words, fault), parent, until_us).keep()
 
 
 if __name__ == "__main__":
     # Nothing is to be said or flushed at the end: the streams are the command's.
+    if sys.argv[1] == "tie":
+        os._exit(tie(int(sys.argv[2]), sys.argv[3:]))
     os._exit(main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]))
