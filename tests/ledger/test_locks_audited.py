@@ -119,3 +119,15 @@ def test_a_lock_that_the_boot_hand_would_end_early_is_found(told):
         vm.escalate("op:a", "operator", trigger="asked", reason="look at ticket 4711")
         found = [one.what for one in audit_ledger(vm.ledger).findings]
         assert "says that a lock was over before its end" in found
+
+
+def test_a_lease_that_no_receipt_granted_counts_for_nothing(told):
+    law, path = told / "bundle" / "constitution.toml", told / "l.db"
+    clock = VirtualClock(datetime(2030, 1, 1, 12, 1, 1, tzinfo=UTC))
+    with closing(Authority.open(law, path, clock=clock)) as vm:
+        assert vm.may("op:a", "operator")
+        edit = f"UPDATE lease SET seq = 0, principal = 'op:b' WHERE seq = {GRANT_AGAIN}"  # noqa: S608
+        vm.ledger.transact(lambda t: t._execute(edit, ()))
+    with closing(Authority.open(law, path, clock=clock)) as vm:
+        assert not vm.may("op:b", "operator")
+        assert audit_ledger(vm.ledger).findings

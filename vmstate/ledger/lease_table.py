@@ -15,7 +15,12 @@ _COLUMNS = """seq, principal, profile, rule, trigger, parent_seq,
     granted_us, granted_boot, granted_boot_us, limit_us, limit_boot, limit_boot_us,
     deadline_us, deadline_boot, deadline_boot_us, renewals, max_uses, idle_us, uses,
     ended_us, ended_boot, ended_boot_us, ending, unseated"""
-_OPEN_OF = f"SELECT {_COLUMNS} FROM lease WHERE principal = ? AND ended_us IS NULL ORDER BY seq"
+# Whether the receipt of a lease's number granted it to its holder.
+_BORNE_OUT = """EXISTS (SELECT 1 FROM receipt WHERE receipt.seq = lease.seq
+    AND receipt.type = 'profile_escalation' AND receipt.outcome = 'granted'
+    AND receipt.principal = lease.principal AND receipt.lease_seq = lease.seq)"""
+_OPEN_OF = f"""SELECT {_COLUMNS}, {_BORNE_OUT} FROM lease
+    WHERE principal = ? AND ended_us IS NULL ORDER BY seq"""
 _EVERY_OPEN = f"""SELECT {_COLUMNS} FROM lease INDEXED BY lease_standing
     WHERE ended_us IS NULL AND seq > ?
     ORDER BY seq LIMIT ?"""
@@ -59,11 +64,11 @@ class LeaseTable:
 
     def open_of(self, principal: str) -> tuple[Lease, ...]:
         """The leases of `principal` without a recorded end, those below the first that can't be
-        read: it is denied, and what stands on it.
+        read or that no receipt granted them: it is denied, and what stands on it.
         """
         leases = []
         for row in self._db.execute(_OPEN_OF, (principal,)):
-            lease = _read(row)
+            lease = _read(row) if row[-1] else None
             if lease is None:
                 break
             leases.append(lease)
