@@ -285,7 +285,7 @@ def test_the_laws_hold_whatever_is_asked_and_whatever_the_clock_does(make_world)
     run_state_machine_as_test(
         lambda: Laws(make_world),
         settings=settings(
-            max_examples=40,
+            max_examples=30,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
