@@ -1,20 +1,14 @@
 """An agent at the gate: what it may call, what it is told, and what stands on record."""
 
-import hashlib
-
 import anyio
 import pytest
 from mcp import MCPError
 
 from vmstate.interfaces.mcp.front import Tokens
 from vmstate.keys import PrivateKey, token_digest
-from vmstate.ledger.audit import audit_ledger
 
 pytestmark = pytest.mark.anyio
-TOKEN, ROOM = (
-    "swordfish-swordfish-swordfish",
-    "a request of yours that is activated, withdrawn or over",
-)
+TOKEN = "swordfish-swordfish-swordfish"  # noqa: S105 -- a stand-in
 ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
 
 
@@ -223,84 +217,6 @@ async def test_a_revocation_stops_a_running_call(desks):
                 receipt = desks.vm.revoke("carol", lease, key=PrivateKey.derive("carol"))
                 assert receipt.granted
     assert answers[0].is_error
-
-
-async def test_each_call_of_a_tool_may_need_a_signature_for_exactly_that_call(desks):
-    desks.operator()
-    async with desks.agent_at() as agent:
-        pending = (await agent.call_tool("wipe", {"disk": "a"})).structured_content
-        assert pending["status"] == "pending"
-        assert pending["missing"] == [{"kind": "approval", "source": "one of approvers"}]
-        assert pending["next"] == {"tool": "wipe", "arguments": {"disk": "a"}}
-        shown = desks.vm.request(pending["request"])
-        assert shown.receipt == pending["receipt"]
-        assert shown.request.facts["arguments"] == '{"disk":"a"}'
-        waiting = (await agent.call_tool("wipe", {"disk": "a"})).structured_content
-        assert waiting == pending
-        desks.approve(pending["request"])
-        other = await agent.call_tool("wipe", {"disk": "b"})
-        assert other.structured_content["status"] == "pending"
-        assert not (await agent.call_tool("wipe", {"disk": "a"})).is_error
-        again = (await agent.call_tool("wipe", {"disk": "a"})).structured_content
-        assert again["status"] == "pending"
-        assert again["request"] not in {pending["request"], other.structured_content["request"]}
-    assert desks.behind.seen == [("wipe", {"disk": "a"})]
-    (made,) = desks.receipts("tool_call")
-    assert made.fields["proofs"]["request"] == pending["request"]
-    assert audit_ledger(desks.vm.ledger).findings == ()
-
-
-async def test_arguments_too_long_to_be_read_are_approved_by_their_digest(desks):
-    desks.operator()
-    long = {"disk": "a" * 2_000}
-    async with desks.agent_at() as agent:
-        pending = (await agent.call_tool("wipe", long)).structured_content
-        request = desks.vm.request(pending["request"]).request
-        text = f'{request.nonce}\n{{"disk":"{long["disk"]}"}}'
-        assert request.facts["arguments"] == f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-        desks.approve(request.id)
-        told = (
-            await agent.call_tool("vmstate_check_request", {"request": request.id})
-        ).structured_content
-        assert (told["status"], told["next"]) == ("approved", None)
-        assert (await agent.call_tool("wipe", {"disk": "a" * 2_001})).is_error
-        assert not (await agent.call_tool("wipe", long)).is_error
-
-
-async def test_an_agent_may_ask_how_the_request_of_a_single_call_stands(desks):
-    desks.operator()
-    async with desks.agent_at() as agent:
-
-        async def check():
-            return (await agent.call_tool("vmstate_check_request", asked)).structured_content
-
-        pending = (await agent.call_tool("wipe", {"disk": "a"})).structured_content
-        asked = {"request": pending["request"]}
-        told = await check()
-        assert (told["status"], told["next"]["tool"]) == ("pending", "vmstate_check_request")
-        desks.approve(pending["request"])
-        told = await check()
-        assert told["status"] == "approved"
-        assert told["next"] == {"tool": "wipe", "arguments": {"disk": "a"}}
-        activated = await agent.call_tool("vmstate_activate", asked)
-        assert activated.is_error
-        assert desks.receipts("auth_failure")[-1].unmet[0].message == (
-            "the request is for a call of wipe, needs a climb"
-        )
-        assert not (await agent.call_tool("wipe", {"disk": "a"})).is_error
-        assert (await check())["status"] == "activated"
-
-
-async def test_so_many_single_calls_wait_and_no_more(desks):
-    desks.operator()
-    async with desks.agent_at() as agent:
-        for disk in "abc":
-            answer = await agent.call_tool("wipe", {"disk": disk})
-            assert answer.structured_content["status"] == "pending"
-        answer = await agent.call_tool("wipe", {"disk": "d"})
-    assert answer.is_error
-    assert "status" not in answer.structured_content
-    assert {"kind": "room", "source": ROOM} in answer.structured_content["missing"]
 
 
 @ERAS

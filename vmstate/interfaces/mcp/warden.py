@@ -18,17 +18,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vmstate.canonical import REASON_BYTES, Json, check_text, digest, format_at
+from vmstate.canonical import Json, digest, format_at
 from vmstate.constitution.people import Caller
-from vmstate.constitution.tools import Kind, ToolRule
+from vmstate.constitution.tools import Kind, ToolRule, rule_path
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import TOOL_CALL, Call, Command, Escalate, Tally, make_command
 from vmstate.decisions.route import Explanation
 from vmstate.decisions.statements import prepare_call
 from vmstate.door import Door
-from vmstate.errors import InputError
 from vmstate.interfaces.mcp.refusal import Refusal, name_missing, next_rung
 from vmstate.interfaces.mcp.shown import Shown
+from vmstate.interfaces.mcp.spelling import as_shown, form_of, spell, unseen_of
 from vmstate.leases.lease import USES_SPENT
 from vmstate.ledger.receipt import Receipt
 from vmstate.signing import Request, new_nonce
@@ -37,9 +37,7 @@ FOLD_FOR = 10.0  # seconds for which calls that everybody may make are counted b
 FOLD_CALLS = 1_000  # and how many
 REPEAT_FOR = 60.0  # seconds in which a refusal that repeats another is only counted
 OWN_REFUSALS = 20  # receipts of refusals that one principal can cause in that time
-ARGUMENT_BYTES = 1_048_576  # of one call; what is more belongs into a file
 STRANGER = "token:unknown"  # whose name stands on record for a token that is nobody's
-NAME_SHOWN = 200  # characters of a name that has no form, as it is shown
 PREFIX = "vmstate_"  # of vmstate's own tools beside those of the server behind the gate
 MANY = "*"  # names of refused calls beyond those that have receipts of their own
 
@@ -114,8 +112,8 @@ class Warden:
             LedgerUnavailable: nothing could be decided, so nothing may be done.
         """
         salt = secrets.token_hex(16)
-        text = _spell(arguments)
-        shown, claims = _form(self.server, name, text)
+        text = spell(arguments)
+        shown, claims = form_of(self.server, name, text)
         salted = digest(f"{salt}\n{text}".encode())
         counts = not claims and not self._unwritten
         if counts and (free := self._free(principal, kind, name)) is not None:
@@ -127,7 +125,9 @@ class Warden:
         command = command.model_copy(update=self._known(principal))
         found = None if claims else self._table_rule(kind, name)
         if found is not None and found[1].each_call:
-            return self._judge_single(command, text)
+            if not (unseen := unseen_of(rule_path(self.server, kind, found[0]), name, text)):
+                return self._judge_single(command, text)
+            command = command.model_copy(update={"claims": unseen})
         return self._decide(command, salt)
 
     def _free(self, principal: str, kind: Kind, name: str) -> tuple[str, ToolRule] | None:
@@ -147,9 +147,9 @@ class Warden:
         request = next((one for one in waiting if self._is_for(one, command, text)), None)
         if request is None:
             nonce = new_nonce()
-            shown = command.model_copy(update=_as_shown(text, nonce))
+            shown = command.model_copy(update=as_shown(text, nonce))
             request = prepare_call(self.door.constitution, self.door.origin, shown, nonce=nonce)
-        shown = command.model_copy(update={**_as_shown(text, request.nonce), "request": request})
+        shown = command.model_copy(update={**as_shown(text, request.nonce), "request": request})
         judged = self._decide(shown, request.nonce)
         if judged.refusal is not None and judged.refusal.only_approval:
             again: dict[str, Json] = {"tool": command.name, "arguments": json.loads(text)}
@@ -159,7 +159,7 @@ class Warden:
 
     def _is_for(self, request: Request, command: Call, text: str) -> bool:
         """Whether a request that waits is for exactly this call, here and under this law."""
-        shown = command.model_copy(update=_as_shown(text, request.nonce))
+        shown = command.model_copy(update=as_shown(text, request.nonce))
         law, origin = self.door.constitution, self.door.origin
         return request == prepare_call(law, origin, shown, nonce=request.nonce)
 
@@ -372,13 +372,6 @@ class Warden:
         self._folds[key] = fold
 
 
-def _as_shown(text: str, nonce: str) -> dict[str, str]:
-    """What approvers of one call read of its arguments: all of them, or their digest."""
-    salted = digest(f"{nonce}\n{text}".encode())
-    fits = len(text) <= REASON_BYTES and text.isprintable()
-    return {"arguments": salted, "shown": text if fits else ""}
-
-
 def _is_free(rule: ToolRule, baseline: str) -> bool:
     """Whether everybody may call it, so that calls can go on record together."""
     return rule.profile == baseline and not rule.each_call
@@ -394,25 +387,3 @@ def _tally(server: str, key: _Key, fold: _Fold) -> Tally:
     asked = {"principal": principal, "server": server, "kind": kind, "name": name}
     counted = {"arguments": fold.spelled, "count": fold.count, "since": fold.since}
     return make_command(Tally, {**asked, **counted, "refused": refused})
-
-
-def _spell(arguments: Mapping[str, Any] | None) -> str:
-    """The one spelling of a call's arguments that their digest is of."""
-    return json.dumps(arguments or {}, sort_keys=True, separators=(",", ":"))
-
-
-def _form(server: str, name: str, arguments: str) -> tuple[str, tuple[Unmet, ...]]:
-    """The name as a receipt can show it, and what is wrong with the form of the call."""
-    claims = []
-    shown = name
-    try:
-        check_text(name, what="the name", most_bytes=NAME_SHOWN)
-    except InputError:
-        shown = name[:NAME_SHOWN].encode("unicode_escape").decode()[:NAME_SHOWN]
-        needed, remedy = f"a name of one line, up to {NAME_SHOWN} bytes", "name it as it is listed"
-        claims.append(Unmet(f"tools.{server}", "tool_malformed", needed, shown, remedy))
-    if len(arguments) > ARGUMENT_BYTES:
-        needed = f"at most {ARGUMENT_BYTES:,} bytes of arguments"
-        given = f"{shown} with {len(arguments):,} bytes of arguments"
-        claims.append(Unmet(f"tools.{server}", "tool_malformed", needed, given, "send less"))
-    return shown, tuple(claims)
