@@ -90,7 +90,12 @@ async def test_annotated_a_list_shows_everything_with_what_it_needs(make_desks):
         assert said["look"] == "LOOK"
         needs = "[needs operator; vmstate_request_escalation asks for it] CHANGE"
         assert said["change"] == needs
-        assert said["wipe"].startswith("[needs operator, and an approval of each call;")
+        single = "each call takes an approval: call it; a person is asked] WIPE"
+        climb = "[needs operator; vmstate_request_escalation asks for it; then "
+        assert said["wipe"] == f"{climb}{single}"
+        desks.operator()
+        said = {t.name: t.description for t in (await agent.list_tools(cache_mode="refresh")).tools}
+        assert (said["change"], said["wipe"]) == ("CHANGE", f"[{single}")
 
 
 async def test_vmstates_own_tools_are_listed_and_none_of_them_decides(desks):

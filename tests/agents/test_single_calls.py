@@ -16,7 +16,8 @@ async def test_each_call_of_a_tool_may_need_a_signature_for_exactly_that_call(de
         pending = (await agent.call_tool("wipe", {"disk": "a"})).structured_content
         assert pending["status"] == "pending"
         assert pending["missing"] == [{"kind": "approval", "source": "one of approvers"}]
-        assert pending["next"] == {"tool": "wipe", "arguments": {"disk": "a"}}
+        asked = {"request": pending["request"]}
+        assert pending["next"] == {"tool": "vmstate_check_request", "arguments": asked}
         shown = desks.vm.request(pending["request"])
         assert shown.receipt == pending["receipt"]
         assert shown.request.facts["arguments"] == '{"disk":"a"}'
@@ -93,6 +94,16 @@ async def test_an_agent_may_ask_how_the_request_of_a_single_call_stands(desks):
         )
         assert not (await agent.call_tool("wipe", {"disk": "a"})).is_error
         assert (await check())["status"] == "activated"
+
+
+async def test_a_model_that_reads_text_is_told_that_a_person_was_asked(desks):
+    desks.operator()
+    async with desks.agent_at() as agent:
+        answer = await agent.call_tool("wipe", {"disk": "a"})
+    request = answer.structured_content["request"]
+    assert answer.content[0].text == (
+        f"Pending: a person was asked (request {request}). Call the same again after 5 s."
+    )
 
 
 async def test_so_many_single_calls_wait_and_no_more(desks):

@@ -383,7 +383,9 @@ class Gate:
             if may and not rule.each_call:
                 shown.append(item)
             elif may or server.visibility == "annotate":
-                shown.append(item.model_copy(update={"description": _annotated(item, rule)}))
+                shown.append(
+                    item.model_copy(update={"description": _annotated(item, rule, may=may)})
+                )
         return shown
 
     def _holds(self, principal: str) -> dict[str, Any]:
@@ -400,10 +402,13 @@ def _forbidden(refusal: Refusal) -> MCPError:
     return MCPError(FORBIDDEN, refusal.sentence, refusal.body())
 
 
-def _annotated(item: _Item, rule: ToolRule) -> str:
-    each = ", and an approval of each call" if rule.each_call else ""
-    needs = f"[needs {rule.profile}{each}; {PREFIX}request_escalation asks for it]"
-    return f"{needs} {item.description or ''}".rstrip()
+def _annotated(item: _Item, rule: ToolRule, *, may: bool) -> str:
+    """What a call takes beside what is held, and what to do about it, before what it does."""
+    climb = f"needs {rule.profile}; {PREFIX}request_escalation asks for it"
+    single = "each call takes an approval: call it; a person is asked"
+    needs: list[str] = [] if may else [climb]
+    needs += [single] if rule.each_call else []
+    return f"[{'; then '.join(needs)}] {item.description or ''}".rstrip()
 
 
 def _by(judged: Judgement) -> dict[str, Any]:

@@ -75,6 +75,9 @@ class Refusal:
     @property
     def sentence(self) -> str:
         """The same for a model that reads text."""
+        if self.request is not None:
+            asked = f"Pending: a person was asked (request {self.request})."
+            return f"{asked} Call the same again after {POLL_AFTER} s."
         kinds = ", ".join(dict.fromkeys(str(one["kind"]) for one in self.missing))
         needed = self.profile_needed
         needs = f" needs {needed} (you are {self.profile_now});" if needed else ""

@@ -10,7 +10,6 @@ the arguments as JSON with sorted keys and no spaces. Its salt goes back to the 
 """
 
 import hashlib
-import json
 import secrets
 import threading
 import time
@@ -152,8 +151,9 @@ class Warden:
         shown = command.model_copy(update={**as_shown(text, request.nonce), "request": request})
         judged = self._decide(shown, request.nonce)
         if judged.refusal is not None and judged.refusal.only_approval:
-            again: dict[str, Json] = {"tool": command.name, "arguments": json.loads(text)}
-            refusal = replace(judged.refusal, request=request.id, next=again)
+            check: dict[str, Json] = {"request": request.id}
+            then: dict[str, Json] = {"tool": f"{PREFIX}check_request", "arguments": check}
+            refusal = replace(judged.refusal, request=request.id, next=then)
             return replace(judged, refusal=refusal)
         return judged
 
