@@ -136,6 +136,7 @@ class Behind:
     """The server behind the gate: what it was asked, and what it is to answer."""
 
     seen: list = field(default_factory=list)
+    beside: list = field(default_factory=list)  # what came with each call of a tool
     tools: list = field(
         default_factory=lambda: ["look", "change", "change_slow", "change_long", "wipe", "secret"]
     )
@@ -150,6 +151,7 @@ class Behind:
 
     async def call_tool(self, context, params):
         self.seen.append((params.name, params.arguments))
+        self.beside.append(dict(params.meta or {}))
         steps = (params.arguments or {}).get("steps", 0)
         for step in range(1, steps + 1):
             await context.session.report_progress(step, steps, f"step {step}")

@@ -28,6 +28,7 @@ from vmstate.constitution.tools import Kind, ToolRule
 from vmstate.door import Door
 from vmstate.errors import LedgerError, UnknownPrincipal, VmstateError
 from vmstate.interfaces.mcp.audience import Audience
+from vmstate.interfaces.mcp.beside import Params, as_approved, require_alone
 from vmstate.interfaces.mcp.own import OWN, Caller, OwnTool
 from vmstate.interfaces.mcp.refusal import Refusal
 from vmstate.interfaces.mcp.results import failed, own_result, own_tool, refused
@@ -116,13 +117,16 @@ class Gate:
         if (own := OWN_OF.get(params.name)) is not None:
             return await self._call_own(principal, own, params.arguments)
         try:
+            require_alone(
+                self.warden.may_call(principal, "tool", params.name)[1], params.name, params
+            )
             judged = await self._judge(principal, "tool", params.name, params.arguments)
             if judged.refusal is not None:
                 return refused(judged.refusal)
             progress = None
             if context.meta and "progress_token" in context.meta:
                 progress = context.session.report_progress
-            ask = partial(self.upstream.call_tool, params, progress)
+            ask = partial(self.upstream.call_tool, as_approved(judged.rule, params), progress)
             done = await self._guarded(principal, "tool", params.name, judged, ask)
         except VmstateError as error:
             return failed(error)
@@ -135,15 +139,15 @@ class Gate:
         self, context: Context, params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult | types.InputRequiredResult:
         principal = self._meet(context)
-        ask = partial(self.upstream.read_resource, params)
-        return await self._ask_of(principal, "resource", params.uri, None, ask)
+        ask = self.upstream.read_resource
+        return await self._ask_of(principal, "resource", params.uri, None, params, ask)
 
     async def get_prompt(
         self, context: Context, params: types.GetPromptRequestParams
     ) -> types.GetPromptResult | types.InputRequiredResult:
         principal = self._meet(context)
-        ask = partial(self.upstream.get_prompt, params)
-        return await self._ask_of(principal, "prompt", params.name, params.arguments, ask)
+        ask, arguments = self.upstream.get_prompt, params.arguments
+        return await self._ask_of(principal, "prompt", params.name, arguments, params, ask)
 
     async def list_tools(
         self, context: Context, params: types.PaginatedRequestParams | None
@@ -341,14 +345,17 @@ class Gate:
         kind: Kind,
         name: str,
         arguments: Mapping[str, Any] | None,
-        ask: Callable[[], Awaitable[_Result]],
+        params: Params,
+        ask: Callable[[Params], Awaitable[_Result]],
     ) -> _Result:
         """A resource or prompt: a refusal is an error here, because these have no error results."""
         try:
+            require_alone(self.warden.may_call(principal, kind, name)[1], name, params)
             judged = await self._judge(principal, kind, name, arguments)
             if judged.refusal is not None:
                 raise _forbidden(judged.refusal)
-            done = await self._guarded(principal, kind, name, judged, ask)
+            approved = partial(ask, as_approved(judged.rule, params))
+            done = await self._guarded(principal, kind, name, judged, approved)
         except VmstateError as error:
             raise MCPError(types.INTERNAL_ERROR, str(error)) from error
         if isinstance(done, Refusal):
