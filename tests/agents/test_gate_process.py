@@ -254,6 +254,16 @@ def _state(pid):
             2,
             "true is no MCP server that answers",
         ),
+        (
+            ("gate", "--as", "agent:7", "--server", "odd", "--url", "http://me:swordfish@[::1]:1"),
+            2,
+            "the address has a name or password in it: put the server's token in a variable",
+        ),
+        (
+            ("gate", "--as", "agent:7", "--server", "odd", "--url", "http://[::1]:1/a?k=swordfish"),
+            2,
+            "http://[::1]:1/a is no MCP server that answers",
+        ),
     ],
 )
 def test_a_gate_that_can_not_stand_says_why(folder, words, code, message, monkeypatch, capfd):
@@ -264,6 +274,7 @@ def test_a_gate_that_can_not_stand_says_why(folder, words, code, message, monkey
     said = capfd.readouterr().err
     assert (ended.value.code, message in said) == (code, True), said
     assert "Traceback" not in said
+    assert "swordfish" not in said
 
 
 def test_a_drills_ledger_at_a_gate_is_an_error(folder):

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.abc import SocketAttribute
 
 from vmstate.errors import InputError
 from vmstate.interfaces.mcp import upstream as module
-from vmstate.interfaces.mcp.upstream import Child, connect
+from vmstate.interfaces.mcp.upstream import Address, Child, connect
 
 pytestmark = pytest.mark.anyio
 ODD = Path(__file__).with_name("odd.py")
@@ -116,3 +117,25 @@ async def test_what_was_never_started_is_told_once_and_not_as_a_servers_answer(t
         async with connect(target, changed):
             pass
     assert str(told.value) == message
+
+
+async def test_an_address_that_refuses_is_told_without_what_may_be_a_secret_in_it():
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- no Django
+
+    async def refuse(stream):
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 403 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+    async def changed(_kind):
+        pass
+
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, refuse)
+        with pytest.raises(InputError) as told:
+            async with connect(Address(f"http://127.0.0.1:{port}/mcp?key=swordfish"), changed):
+                pass
+        group.cancel_scope.cancel()
+    assert str(told.value).startswith(f"http://127.0.0.1:{port}/mcp is no MCP server that answers:")
+    assert "swordfish" not in str(told.value)

@@ -136,6 +136,7 @@ def _target(
     command: tuple[str, ...], url: str | None, token_env: str | None, passed: tuple[str, ...]
 ) -> "Child | Address":
     import os
+    from urllib.parse import urlsplit
 
     from vmstate.interfaces.mcp.upstream import Address, Child
 
@@ -143,6 +144,9 @@ def _target(
         raise click.UsageError("Name the server: either '-- COMMAND…' or '--url URL'.")
     if url is None:
         return Child(command, passed)
+    if "@" in urlsplit(url).netloc:
+        remedy = "put the server's token in a variable and name it with --token-env"
+        raise InputError(f"the address has a name or password in it: {remedy}")
     token = None
     if token_env is not None:
         token = os.environ.get(token_env)

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import httpx2
@@ -192,7 +193,9 @@ async def connect(target: Child | Address, changed: Changed) -> AsyncIterator[Up
         inner = _innermost(error)
         if isinstance(inner, InputError):
             raise inner from error  # it was never started, and this says why
-        raise InputError(f"{_named(target)} is no MCP server that answers: {inner}") from error
+        raise InputError(
+            f"{_named(target)} is no MCP server that answers: {_told(inner)}"
+        ) from error
     if not started:
         seconds = int(START_SECONDS)
         raise InputError(f"{_named(target)} is no MCP server: nothing came in {seconds} s")
@@ -247,7 +250,17 @@ async def _transport(target: Child | Address, stack: AsyncExitStack) -> Transpor
 
 
 def _named(target: Child | Address) -> str:
-    return target.url if isinstance(target, Address) else target.command[0]
+    """How it is called in messages: of an address without what may be a secret in it."""
+    if isinstance(target, Child):
+        return target.command[0]
+    parts = urlsplit(target.url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, httpx2.HTTPStatusError):
+        return f"the answer is {error.response.status_code}"  # its own words repeat the address
+    return str(error)
 
 
 def _page(cursor: str | None) -> types.PaginatedRequestParams | None:
