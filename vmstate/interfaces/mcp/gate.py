@@ -52,6 +52,7 @@ GUIDE = (
 
 Who = Callable[[], str]
 Context = ServerRequestContext[Any, Any]
+Arguments = Mapping[str, Any] | None
 _Result = TypeVar("_Result")
 _Item = TypeVar("_Item", types.Tool, types.Resource, types.ResourceTemplate, types.Prompt)
 
@@ -117,15 +118,11 @@ class Gate:
         if (own := OWN_OF.get(params.name)) is not None:
             return await self._call_own(principal, own, params.arguments)
         try:
-            require_alone(
-                self.warden.may_call(principal, "tool", params.name)[1], params.name, params
-            )
-            judged = await self._judge(principal, "tool", params.name, params.arguments)
+            judged = await self._judge(principal, "tool", params.name, params.arguments, params)
             if judged.refusal is not None:
                 return refused(judged.refusal)
-            progress = None
-            if context.meta and "progress_token" in context.meta:
-                progress = context.session.report_progress
+            asked = context.meta and "progress_token" in context.meta
+            progress = context.session.report_progress if asked else None
             ask = partial(self.upstream.call_tool, as_approved(judged.rule, params), progress)
             done = await self._guarded(principal, "tool", params.name, judged, ask)
         except VmstateError as error:
@@ -311,9 +308,10 @@ class Gate:
                 running.scope.cancel()
 
     async def _judge(
-        self, principal: str, kind: Kind, name: str, arguments: Mapping[str, Any] | None
+        self, principal: str, kind: Kind, name: str, arguments: Arguments, params: Params
     ) -> Judgement:
         """One decision at a time for each principal, in the order in which they asked."""
+        require_alone(self.warden.may_call(principal, kind, name)[1], name, params)
         queue = self._queues.setdefault(principal, anyio.Lock())
         async with queue:
             return await self._in_thread(
@@ -344,14 +342,13 @@ class Gate:
         principal: str,
         kind: Kind,
         name: str,
-        arguments: Mapping[str, Any] | None,
+        arguments: Arguments,
         params: Params,
         ask: Callable[[Params], Awaitable[_Result]],
     ) -> _Result:
         """A resource or prompt: a refusal is an error here, because these have no error results."""
         try:
-            require_alone(self.warden.may_call(principal, kind, name)[1], name, params)
-            judged = await self._judge(principal, kind, name, arguments)
+            judged = await self._judge(principal, kind, name, arguments, params)
             if judged.refusal is not None:
                 raise _forbidden(judged.refusal)
             approved = partial(ask, as_approved(judged.rule, params))
@@ -363,7 +360,7 @@ class Gate:
         return done
 
     async def _call_own(
-        self, principal: str, tool: OwnTool, arguments: Mapping[str, Any] | None
+        self, principal: str, tool: OwnTool, arguments: Arguments
     ) -> types.CallToolResult:
         caller = Caller(self.warden, principal, PREFIX)
         try:
