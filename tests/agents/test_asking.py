@@ -70,7 +70,7 @@ def test_what_the_agent_itself_signs_approves_nothing(desks):
 def test_somebody_elses_request_is_answered_like_one_that_does_not_exist(desks):
     desks.operator()
     asked = guardian(desks)
-    for name in ("check_request", "activate"):
+    for name in ("check_request", "activate", "withdraw_request"):
         for request in (asked["request"], f"sha256:{'0' * 64}"):
             with pytest.raises(LedgerNotFound, match=r"there is no request .* of yours"):
                 use(desks, name, principal="agent:8", request=request)
@@ -164,3 +164,17 @@ def test_an_agent_that_asks_and_asks_grows_the_ledger_by_a_bound(desks):
     assert desks.vm.size() - before == OWN_REFUSALS + 2
     told = desks.receipts("auth_failure")[-1]
     assert told.unmet[0].given == f"{200 - OWN_REFUSALS} times"
+
+
+def test_a_request_that_is_withdrawn_makes_room_and_is_approved_no_more(desks):
+    desks.operator()
+    first, *_ = [guardian(desks)["request"] for _ in range(3)]
+    assert guardian(desks)["status"] == "denied"
+    withdrawn = use(desks, "withdraw_request", request=first)
+    assert withdrawn["status"] == "withdrawn"
+    assert desks.vm.receipt(withdrawn["receipt"]).granted
+    assert not desks.approve(first).granted
+    assert use(desks, "check_request", request=first)["status"] == "withdrawn"
+    assert guardian(desks)["status"] == "pending"
+    again = use(desks, "withdraw_request", request=first)
+    assert (again["status"], again["missing"][0]["kind"]) == ("denied", "request")

@@ -109,6 +109,7 @@ async def test_vmstates_own_tools_are_listed_and_none_of_them_decides(desks):
             "request_escalation",
             "check_request",
             "activate",
+            "withdraw_request",
             "renew",
             "release",
             "get_receipt",

@@ -39,6 +39,7 @@ OWN = {
     "request_escalation",
     "check_request",
     "activate",
+    "withdraw_request",
     "renew",
     "release",
     "get_receipt",

@@ -116,3 +116,18 @@ async def test_so_many_single_calls_wait_and_no_more(desks):
     assert answer.is_error
     assert "status" not in answer.structured_content
     assert {"kind": "room", "source": ROOM} in answer.structured_content["missing"]
+
+
+async def test_a_single_call_that_was_a_mistake_is_withdrawn_and_makes_room(desks):
+    desks.operator()
+    async with desks.agent_at() as agent:
+
+        async def wipe(disk):
+            return (await agent.call_tool("wipe", {"disk": disk})).structured_content
+
+        requests = [(await wipe(disk))["request"] for disk in "abc"]
+        asked = {"request": requests[0]}
+        assert "request" not in await wipe("d")
+        withdrawn = await agent.call_tool("vmstate_withdraw_request", asked)
+        assert withdrawn.structured_content["status"] == "withdrawn"
+        assert (await wipe("d"))["status"] == "pending"

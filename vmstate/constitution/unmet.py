@@ -112,6 +112,7 @@ _MESSAGES = {
         for fault, text in _SIGNED.items()
     },
 }
+CODES = frozenset(_MESSAGES)  # each of which agents are told in words of their own
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from vmstate.decisions.command import (
     OpenRequest,
     Release,
     Renew,
+    Withdraw,
     make_command,
 )
 from vmstate.decisions.pending import is_call
@@ -246,7 +247,7 @@ def why(caller: Caller, wanted: Wanted) -> Why:
     missing = name_missing(
         explanation.unmet, caller.door.constitution.document, prefix=caller.prefix
     )
-    rung = next_rung(explanation.route, caller.prefix)
+    rung = next_rung(explanation.route, caller.prefix, explanation.unmet)
     lasts = None if explanation.lasts is None else explanation.lasts.total_seconds()
     hangs = all(one.code == "fact_missing" for one in explanation.unmet)
     return Why(
@@ -281,6 +282,13 @@ def activate(caller: Caller, of: OfRequest) -> Answer:
     shown = caller.own_request(of)
     asked = {"principal": caller.principal, "request": shown.id}
     return caller.answer(caller.warden.ask(make_command(Activate, asked)))
+
+
+def withdraw_request(caller: Caller, of: OfRequest) -> Answer:
+    """End a request of mine that waits, a climb's or a call's. Do it when the work has changed:
+    nobody is asked for nothing, and there is room for another."""
+    asked = {"principal": caller.principal, "request": caller.own_request(of).id}
+    return caller.answer(caller.warden.ask(make_command(Withdraw, asked)), "withdrawn")
 
 
 def renew(caller: Caller, of: OfLease) -> Answer:
@@ -342,6 +350,7 @@ OWN = (
     OwnTool("request_escalation", Wanted, Answer, request_escalation),
     OwnTool("check_request", OfRequest, Answer, check_request, reads=True),
     OwnTool("activate", OfRequest, Answer, activate),
+    OwnTool("withdraw_request", OfRequest, Answer, withdraw_request),
     OwnTool("renew", OfLease, Answer, renew),
     OwnTool("release", OfLease, Answer, release),
     OwnTool("get_receipt", OfReceipt, ReceiptShown, get_receipt, reads=True),

@@ -36,6 +36,56 @@ _SOURCES = {
     "budget_insufficient": ("budget", "whoever allocates it"),
     "budget_unknown": ("budget", "whoever allocates it"),
     "call_drill": ("ledger", "a gate over a live ledger"),
+    "already_held": ("lease", "yours, which holds it already: renew it"),
+    "unknown_profile": ("form", "[profiles] of the constitution"),
+    "act_unknown": ("listing", "[acts] of the constitution"),
+    "ttl_above_rule": ("time", "yourself: ask for less"),
+    "clock_regression": ("time", "whoever keeps this machine's clock"),
+    "no_regression": ("time", "the clock, which needs no recovery"),
+    "no_recovery": ("listing", "[recovery] of the constitution"),
+    "unknown_lease": ("lease", "one of yours that has not ended"),
+    "not_top": ("lease", "the topmost of yours"),
+    "renewals_spent": ("lease", "the rule, by a fresh climb once it has ended"),
+    "renewed_apart": ("lease", "yourself: renew it by itself first"),
+    "renewal_gains_nothing": ("time", "waiting: it lasts as long already"),
+    "fence_stale": ("lease", "the one that stands now: plan again under it"),
+    "uses_spent": ("lease", "a fresh climb"),
+    "ending_unknown": ("form", "[endings] of the constitution"),
+    "ending_not_admitted": ("membership", "whom [endings] of the constitution names"),
+    "no_locks": ("listing", "[locks] of the constitution"),
+    "lock_not_admitted": ("membership", "whom [locks] of the constitution names"),
+    "lock_on_baseline": ("form", "yourself: name a profile above the baseline"),
+    "lock_for_ever": ("form", "yourself: say for how long"),
+    "locks_full": ("room", "a lock that is lifted"),
+    "unknown_lock": ("lock", "one that stands"),
+    "not_proven": ("proof", "whoever asks: a key, an account or a token of theirs"),
+    "not_caller": ("proof", "whoever is asked for: they ask themselves"),
+    "not_self": ("proof", "whoever is asked for: they ask themselves"),
+    "token_unknown": ("proof", "a token whose digest stands under [principals]"),
+    "request_differs": ("request", "a request for exactly this"),
+    "request_other_ledger": ("request", "a request for this ledger"),
+    "request_other_constitution": ("request", "a request under the law in force"),
+    "request_used": ("request", "a new request"),
+    "request_open": ("request", "the one that is open: activate it"),
+    "request_unknown": ("request", "one of yours that is open"),
+    "request_over": ("request", "a new request"),
+    "request_exceptional": ("request", "a request without what is exceptional"),
+    "request_of_call": ("request", "yourself: make the call that it is for"),
+    "deny_own": ("request", "yourself: withdraw it"),
+    "deny_not_admitted": ("membership", "whoever may approve it"),
+    "tally_above": ("form", "each call by itself"),
+    "tool_repeated": ("time", "the receipt of the first refusal"),
+    "budget_exists": ("budget", "another name"),
+    "budget_ceiling": ("budget", "less than the ceiling of this drill"),
+    "budget_currency": ("budget", "the currency of drills"),
+    "claim_mismatch": ("form", "the ledger: claim what it says"),
+    "drill_over": ("drill", "a new drill"),
+    "drill_not_on": ("drill", "drill mode"),
+    "drill_on": ("drill", "the one that is on"),
+    "not_a_drill": ("drill", "a drill's ledger"),
+    "no_amendment": ("listing", "[amendment] of the constitution"),
+    "amends_nothing": ("form", "a law that differs"),
+    "amend_drill": ("ledger", "a live ledger"),
 }
 _CLIMB = frozenset(("tool_out_of_reach", "no_path", "act_out_of_reach"))
 
@@ -107,6 +157,8 @@ def _kind(one: Unmet, document: Document, prefix: str) -> dict[str, Json]:
         return {"kind": "approval", "source": one.required}
     if one.code.startswith("approval_"):
         return {"kind": "approval", "source": "somebody else whom the rule names"}
+    if one.code.startswith("order_"):
+        return {"kind": "signature", "source": "whoever asks: a signed order for exactly this"}
     if one.code.startswith(("fact_", "attestation_")) or one.code == "malformed":
         return _fact(one, document)
     return {"kind": one.code, "source": one.rule}
@@ -121,8 +173,13 @@ def _fact(one: Unmet, document: Document) -> dict[str, Json]:
     return {"kind": "fact", "source": "[facts] of the constitution"}
 
 
-def next_rung(route: Iterable[Rung], prefix: str) -> dict[str, Json] | None:
-    """The call that asks for the first rung of the way up; its reason is the agent's to say."""
+def next_rung(route: Iterable[Rung], prefix: str, unmet: Iterable[Unmet]) -> dict[str, Json] | None:
+    """The call that asks for the first rung of the way up; its reason is the agent's to say.
+
+    None under a lock, which denies that call as well.
+    """
+    if any(one.code == "locked" for one in unmet):
+        return None
     for rung in route:
         arguments: dict[str, Json] = {"to": rung.to_profile, "trigger": rung.trigger}
         return {"tool": f"{prefix}request_escalation", "arguments": arguments}

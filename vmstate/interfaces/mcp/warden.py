@@ -299,7 +299,7 @@ class Warden:
             profile_now=way.held,
             profile_needed=out.required if out is not None else None,
             missing=name_missing(unmet, self.door.constitution.document, prefix=PREFIX),
-            next=next_rung(way.route, PREFIX) if out is not None else None,
+            next=next_rung(way.route, PREFIX, (*unmet, *way.unmet)) if out is not None else None,
             receipt=receipt,
         )
         return Judgement(False, None, receipt, None, salt, refusal)
