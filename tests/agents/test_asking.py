@@ -159,6 +159,7 @@ def test_an_agent_that_asks_and_asks_grows_the_ledger_by_a_bound(desks):
     for _ in range(200):
         refused = use(desks, "request_escalation", to="operator", reason="no")
         assert (refused["status"], refused["missing"][0]["kind"]) == ("denied", "reason")
+        assert desks.vm.receipt(refused["receipt"]).unmet[0].code == "reason_short"
     assert use(desks, "request_escalation", to="operator", reason="ticket 4711")["lease"]
     desks.warden.flush(everything=True)
     assert desks.vm.size() - before == OWN_REFUSALS + 2

@@ -165,12 +165,16 @@ class Caller:
             )
         document = self.door.constitution.document
         missing = name_missing(receipt.unmet, document, prefix=self.prefix)
+        if isinstance(receipt, Receipt):
+            told: int | None = receipt.seq
+        else:
+            told = self.warden.told_in(self.principal, receipt.unmet)
         return Answer(
             status="denied",
             profile=profile or self.door.constitution.baseline,
             rule=receipt.rule,
             missing=[Missing.model_validate(one) for one in missing],
-            receipt=receipt.seq if isinstance(receipt, Receipt) else None,
+            receipt=told,
         )
 
     def own_request(self, of: OfRequest) -> Pending:

@@ -74,10 +74,15 @@ class _Fold:
 
 @dataclass(slots=True)
 class _Bucket:
-    """How many receipts of refusals somebody has caused since `began`."""
+    """How many receipts of refusals somebody has caused since `began`, and the newest by code."""
 
     began: float
     caused: int = 0
+    newest: dict[str, int] = field(default_factory=dict)
+
+    def add(self, receipt: Receipt) -> None:
+        self.caused += 1
+        self.newest |= dict.fromkeys((*(one.code for one in receipt.unmet), MANY), receipt.seq)
 
 
 _Key = tuple[str, Kind, str, bool]  # principal, kind, name, refused
@@ -192,8 +197,15 @@ class Warden:
         if not receipt.granted:
             with self._lock:
                 self._spent(command.principal)
-                self._buckets[command.principal].caused += 1
+                self._buckets[command.principal].add(receipt)
         return receipt
+
+    def told_in(self, principal: str, unmet: tuple[Unmet, ...]) -> int | None:
+        """The newest receipt of a refusal of theirs like one for `unmet`, which has none itself."""
+        with self._lock:
+            bucket = self._buckets.get(principal)
+            newest = {} if bucket is None else bucket.newest
+            return next((newest[one] for one in (unmet[0].code, MANY) if one in newest), None)
 
     def may_call(self, principal: str, kind: Kind, name: str) -> tuple[bool, ToolRule | None]:
         """Whether a list may show `name` as callable now, and the rule; writes nothing."""
@@ -275,10 +287,13 @@ class Warden:
         if self._is_no_news(key) and not (explanation := door.why(command)).granted:
             earlier = self._repeated(key, command.arguments)
             if earlier is not None:
-                return self._refused(command, explanation.unmet, earlier.receipt, salt)
+                told = earlier.receipt
+                if told is None:
+                    told = self.told_in(command.principal, explanation.unmet)
+                return self._refused(command, explanation.unmet, told, salt)
         receipt = door.submit(command)
         if not receipt.granted or receipt.type != TOOL_CALL:  # refused, or its request left open
-            self._remember(key, receipt.seq)
+            self._remember(key, receipt)
             return self._refused(command, receipt.unmet, receipt.seq, salt)
         self._forget(key)
         found = self._table_rule(command.kind, command.name)
@@ -327,12 +342,12 @@ class Warden:
                 fold.add(arguments)
             return fold
 
-    def _remember(self, key: _Key, receipt: int) -> None:
+    def _remember(self, key: _Key, receipt: Receipt) -> None:
         with self._lock:
             fold = self._folds.setdefault(key, self._begun())
-            fold.receipt = receipt
+            fold.receipt = receipt.seq
             self._spent(key[0])
-            self._buckets[key[0]].caused += 1
+            self._buckets[key[0]].add(receipt)
 
     def _forget(self, key: _Key) -> None:
         """What was refused is allowed now: the next refusal of it will be news."""
