@@ -143,6 +143,7 @@ class Behind:
     running: anyio.Event = field(default_factory=anyio.Event)
     go_on: anyio.Event = field(default_factory=anyio.Event)
     cancelled: int = 0
+    pause: float = 0.0  # seconds before each step of a call
 
     async def list_tools(self, _context, _params):
         schema = {"type": "object"}
@@ -154,6 +155,7 @@ class Behind:
         self.beside.append(dict(params.meta or {}))
         steps = (params.arguments or {}).get("steps", 0)
         for step in range(1, steps + 1):
+            await anyio.sleep(self.pause)
             await context.session.report_progress(step, steps, f"step {step}")
         if params.name in {"change_slow", "change_long"}:
             self.running.set()

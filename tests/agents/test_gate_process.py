@@ -255,6 +255,11 @@ def _state(pid):
             "true is no MCP server that answers",
         ),
         (
+            ("gate", "--as", "agent:7", "--server", "odd", "--answer-within", "soon", "--", "cat"),
+            2,
+            "'soon' is not a duration, write '15m' or '1h30m'",
+        ),
+        (
             ("gate", "--as", "agent:7", "--server", "odd", "--url", "http://me:swordfish@[::1]:1"),
             2,
             "the address has a name or password in it: put the server's token in a variable",

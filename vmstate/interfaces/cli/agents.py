@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vmstate.canonical import parse_duration
 from vmstate.errors import InputError
 from vmstate.interfaces.cli.settings import (
     Command,
@@ -57,6 +58,14 @@ class _Served(Command):
 @click.option("--url", help="Stand in front of a server at an address instead of a command.")
 @click.option("--token-env", metavar="NAME", help="The variable with that server's bearer token.")
 @click.option("--pass-env", "passed", multiple=True, metavar="NAME", help="Hand on to the command.")
+@click.option(
+    "--answer-within",
+    "within",
+    default="5m",
+    show_default=True,
+    metavar="DURATION",
+    help="Call off what that server leaves unanswered for so long, with no progress.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def gate(
@@ -67,6 +76,7 @@ def gate(
     url: str | None,
     token_env: str | None,
     passed: tuple[str, ...],
+    within: str,
     command: tuple[str, ...],
 ) -> None:
     """Stand in front of an MCP server: `vmstate gate --as AGENT -- COMMAND…`.
@@ -78,7 +88,7 @@ def gate(
     in --token-env.
     """
     authority = _guarding(settings)
-    target = _target(command, url, token_env, passed)
+    target = _target(command, url, token_env, passed, within)
     name = _server_of(authority, server)
     if listen is None:
         who = asker(authority, who)
@@ -133,7 +143,11 @@ def _giving_back(door: "Door") -> "Expiry | None":
 
 
 def _target(
-    command: tuple[str, ...], url: str | None, token_env: str | None, passed: tuple[str, ...]
+    command: tuple[str, ...],
+    url: str | None,
+    token_env: str | None,
+    passed: tuple[str, ...],
+    within: str,
 ) -> "Child | Address":
     import os
     from urllib.parse import urlsplit
@@ -142,8 +156,9 @@ def _target(
 
     if (url is None) == (not command):
         raise click.UsageError("Name the server: either '-- COMMAND…' or '--url URL'.")
+    seconds = parse_duration(within).total_seconds()
     if url is None:
-        return Child(command, passed)
+        return Child(command, passed, seconds)
     if "@" in urlsplit(url).netloc:
         remedy = "put the server's token in a variable and name it with --token-env"
         raise InputError(f"the address has a name or password in it: {remedy}")
@@ -152,7 +167,7 @@ def _target(
         token = os.environ.get(token_env)
         if token is None:
             raise InputError(f"{token_env} is not set: it has to hold the server's token")
-    return Address(url, token)
+    return Address(url, token, seconds)
 
 
 def _server_of(authority: "Door", named: str | None) -> str:

@@ -34,7 +34,7 @@ from vmstate.errors import InputError, VmstateError
 from vmstate.interfaces import keeper
 
 START_SECONDS = 30.0  # in which a server has to say who it is
-ANSWER_SECONDS = 300.0  # in which a server at an address has to say something
+ANSWER_SECONDS = 300.0  # in which a server has to answer, or to say how far it is
 RESERVED = "io.modelcontextprotocol/"  # keys of `_meta` that belong to one connection
 
 _CALLED: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
@@ -57,12 +57,21 @@ class UpstreamGone(VmstateError):  # noqa: N818 -- reads as what happened
     """The server behind the gate has ended, or can't be reached."""
 
 
+class UpstreamSilent(UpstreamGone):
+    """The server behind the gate lives, and did not answer in time."""
+
+
 @dataclass(slots=True)
 class Upstream:
-    """A connection to the server; `gone` is set once a child has ended, for good."""
+    """A connection to the server; `gone` is set once a child has ended, for good.
+
+    What it does not answer within `answer_seconds` is called off; what it says of its progress
+    begins them anew.
+    """
 
     client: Client
     is_child: bool
+    answer_seconds: float = ANSWER_SECONDS
     gone: anyio.Event = field(default_factory=anyio.Event)
 
     @property
@@ -74,14 +83,21 @@ class Upstream:
         return self.client.session
 
     async def call_tool(
-        self, params: types.CallToolRequestParams, progress: ProgressFnT | None
+        self, params: types.CallToolRequestParams, tell: ProgressFnT | None
     ) -> types.CallToolResult | types.InputRequiredResult:
         # Not `session.call_tool`: that checks the result against the tool's schema, which the
         # agent's own client does, and lists all tools for it.
         asked = params.model_copy(update={"meta": own_meta(params.meta), "task": None})
         request = types.CallToolRequest(params=asked)
+        waiting = anyio.CancelScope()
+
+        async def heard(progress: float, total: float | None, message: str | None) -> None:
+            waiting.deadline = anyio.current_time() + self.answer_seconds
+            if tell is not None:
+                await tell(progress, total, message)
+
         return await self._ask(
-            lambda: self.session.send_request(request, _CALLED, progress_callback=progress)
+            lambda: self.session.send_request(request, _CALLED, progress_callback=heard), waiting
         )
 
     async def read_resource(
@@ -110,12 +126,20 @@ class Upstream:
     async def list_prompts(self, cursor: str | None) -> types.ListPromptsResult:
         return await self._ask(lambda: self.session.list_prompts(params=_page(cursor)))
 
-    async def _ask(self, ask: Callable[[], Awaitable[_Result]]) -> _Result:
-        """What the server answers; UpstreamGone if it can't, or answers what is no answer."""
+    async def _ask(
+        self, ask: Callable[[], Awaitable[_Result]], waiting: anyio.CancelScope | None = None
+    ) -> _Result:
+        """What the server answers; UpstreamGone if it can't, or answers what is no answer.
+
+        UpstreamSilent once `waiting` is over, which begins here.
+        """
         if self.gone.is_set():
             raise UpstreamGone(GONE)
+        waiting = waiting or anyio.CancelScope()
+        waiting.deadline = anyio.current_time() + self.answer_seconds
         try:
-            return await ask()
+            with waiting:
+                return await ask()
         except (
             anyio.ClosedResourceError,
             anyio.BrokenResourceError,
@@ -132,6 +156,8 @@ class Upstream:
             faults = error.error_count()
             what = f"the server behind the gate answered what is no answer: {faults} faults"
             raise UpstreamGone(what) from error
+        seconds = f"{self.answer_seconds:g} s"
+        raise UpstreamSilent(f"the server behind the gate did not answer in {seconds}: called off")
 
     def _lose(self) -> None:
         if self.is_child:
@@ -144,6 +170,7 @@ class Child:
 
     command: tuple[str, ...]
     passed: tuple[str, ...] = ()
+    answer_seconds: float = ANSWER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +179,7 @@ class Address:
 
     url: str
     token: str | None = field(default=None, repr=False)
+    answer_seconds: float = ANSWER_SECONDS
 
 
 @asynccontextmanager
@@ -184,7 +212,7 @@ async def connect(target: Child | Address, changed: Changed) -> AsyncIterator[Up
                 if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
                     group.start_soon(_listen, client, changed)
                 try:
-                    yield Upstream(client, is_child=isinstance(target, Child))
+                    yield Upstream(client, isinstance(target, Child), target.answer_seconds)
                 finally:
                     group.cancel_scope.cancel()
     except (OSError, MCPError, httpx2.HTTPError, ExceptionGroup) as error:
@@ -226,7 +254,7 @@ async def _listen(client: Client, changed: Changed) -> None:
 async def _transport(target: Child | Address, stack: AsyncExitStack) -> Transport:
     if isinstance(target, Address):
         headers = {} if target.token is None else {"Authorization": f"Bearer {target.token}"}
-        timeout = httpx2.Timeout(START_SECONDS, read=ANSWER_SECONDS)
+        timeout = httpx2.Timeout(START_SECONDS, read=max(ANSWER_SECONDS, target.answer_seconds))
         client = httpx2.AsyncClient(headers=headers, timeout=timeout)
         http = await stack.enter_async_context(client)
         return streamable_http_client(target.url, http_client=http)
