@@ -24,14 +24,15 @@ from mcp import MCPError
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
 
-from vmstate.constitution.tools import Kind, ToolRule
+from vmstate.constitution.tools import Kind
 from vmstate.door import Door
 from vmstate.errors import LedgerError, UnknownPrincipal, VmstateError
 from vmstate.interfaces.mcp.audience import Audience
 from vmstate.interfaces.mcp.beside import Params, as_approved, require_alone
+from vmstate.interfaces.mcp.listed import Item, annotated, instructions, plain
 from vmstate.interfaces.mcp.own import OWN, Caller, OwnTool
-from vmstate.interfaces.mcp.refusal import Refusal
-from vmstate.interfaces.mcp.results import failed, own_result, own_tool, refused
+from vmstate.interfaces.mcp.refusal import FORBIDDEN, Refusal
+from vmstate.interfaces.mcp.results import META, failed, own_result, own_tool, refused
 from vmstate.interfaces.mcp.upstream import Upstream, UpstreamGone, own_meta
 from vmstate.interfaces.mcp.warden import PREFIX, Judgement, Warden
 
@@ -40,21 +41,12 @@ log = logging.getLogger("vmstate")
 LOOK_EVERY = 0.02  # seconds; how late an end that somebody else wrote may be noticed
 FLUSH_EVERY = 1.0  # seconds between looks for counts that are due
 THREADS = 8  # that decide and flush at one time; a commit waits for the disk, not for a processor
-FORBIDDEN = -32050  # the JSON-RPC code of a refusal where a result can't say it
-META = "vmstate"  # the key of `_meta` under which a result says by what it was allowed
 OWN_OF = {PREFIX + tool.name: tool for tool in OWN}
-GUIDE = (
-    "Behind a vmstate gate: what you may call depends on the profile that you hold now, and a "
-    "profile is a lease that ends by itself. When a call is refused, its result says what is "
-    f"missing and what to call next. {PREFIX}status shows where you stand; release what you no "
-    "longer need."
-)
 
 Who = Callable[[], str]
 Context = ServerRequestContext[Any, Any]
 Arguments = Mapping[str, Any] | None
 _Result = TypeVar("_Result")
-_Item = TypeVar("_Item", types.Tool, types.Resource, types.ResourceTemplate, types.Prompt)
 
 
 @dataclass(slots=True, eq=False)
@@ -102,7 +94,10 @@ class Gate:
             handlers |= {"on_list_prompts": self.list_prompts, "on_get_prompt": self.get_prompt}
         name = f"vmstate-gate/{self.warden.server}"
         return Server(
-            name, version=version("vmstate"), instructions=self._instructions(), **handlers
+            name,
+            version=version("vmstate"),
+            instructions=instructions(self.upstream.client.instructions),
+            **handlers,
         )
 
     def options(self) -> NotificationOptions:
@@ -240,10 +235,6 @@ class Gate:
         except LedgerError as error:
             log.warning("the gate can't write what it has counted: %s", error)
 
-    def _instructions(self) -> str:
-        behind = self.upstream.client.instructions
-        return GUIDE if behind is None else f"{GUIDE}\n\nThe server behind it says:\n{behind}"
-
     def _meet(self, context: Context) -> str:
         """Who calls, remembered as somebody to be told of changes."""
         principal = self.who()
@@ -376,7 +367,7 @@ class Gate:
         except VmstateError as error:
             raise MCPError(types.INTERNAL_ERROR, str(error)) from error
 
-    def _shown(self, principal: str, kind: Kind, items: Iterable[tuple[str, _Item]]) -> list[_Item]:
+    def _shown(self, principal: str, kind: Kind, items: Iterable[tuple[str, Item]]) -> list[Item]:
         """What of a server's list is shown: what may be called, and the rest as the law says."""
         server = self.door.constitution.document.tools.get(self.warden.server)
         shown = []
@@ -384,12 +375,11 @@ class Gate:
             may, rule = self.warden.may_call(principal, kind, name)
             if rule is None or server is None or not name.isprintable():
                 continue  # what is not listed can never be called, whatever the profile
+            said = plain(item)
             if may and not rule.each_call:
-                shown.append(item)
+                shown.append(said)
             elif may or server.visibility == "annotate":
-                shown.append(
-                    item.model_copy(update={"description": _annotated(item, rule, may=may)})
-                )
+                shown.append(annotated(said, rule, may=may))
         return shown
 
     def _holds(self, principal: str) -> dict[str, Any]:
@@ -404,15 +394,6 @@ class Gate:
 
 def _forbidden(refusal: Refusal) -> MCPError:
     return MCPError(FORBIDDEN, refusal.sentence, refusal.body())
-
-
-def _annotated(item: _Item, rule: ToolRule, *, may: bool) -> str:
-    """What a call takes beside what is held, and what to do about it, before what it does."""
-    climb = f"needs {rule.profile}; {PREFIX}request_escalation asks for it"
-    single = "each call takes an approval: call it; a person is asked"
-    needs: list[str] = [] if may else [climb]
-    needs += [single] if rule.each_call else []
-    return f"[{'; then '.join(needs)}] {item.description or ''}".rstrip()
 
 
 def _by(judged: Judgement) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from vmstate.constitution.document import Document
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.route import Rung
 
+FORBIDDEN = -32050  # the JSON-RPC code of a refusal where a result can't say it; no server's
 POLL_AFTER = 5  # seconds; a person reads, thinks and signs
 _SOURCES = {
     "reason_short": ("reason", "yourself: say in full why"),

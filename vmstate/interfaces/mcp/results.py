@@ -1,4 +1,8 @@
-"""Answers as results of tools: a model reads results, and its client may keep errors to itself."""
+"""Answers as results of tools: a model reads results, and its client may keep errors to itself.
+
+`_meta.vmstate` of a result is the gate's own, whatever the server behind put there: of a refusal it
+says `refused`, of what the server answered by which receipt and lease it was asked.
+"""
 
 from typing import Protocol
 
@@ -7,6 +11,8 @@ from pydantic import BaseModel
 
 from vmstate.errors import VmstateError
 from vmstate.interfaces.mcp.refusal import Refusal
+
+META = "vmstate"  # the key of `_meta` under which a gate says what a result is
 
 
 class Listed(Protocol):
@@ -25,7 +31,12 @@ class Listed(Protocol):
 def refused(refusal: Refusal) -> types.CallToolResult:
     """A refusal, for models that read and for programs that parse."""
     text = types.TextContent(type="text", text=refusal.sentence)
-    return types.CallToolResult(content=[text], structured_content=refusal.body(), is_error=True)
+    return types.CallToolResult(
+        content=[text],
+        structured_content=refusal.body(),
+        is_error=True,
+        meta={META: {"refused": True, "receipt": refusal.receipt}},
+    )
 
 
 def failed(error: VmstateError) -> types.CallToolResult:

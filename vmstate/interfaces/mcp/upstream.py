@@ -32,6 +32,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vmstate.errors import InputError, VmstateError
 from vmstate.interfaces import keeper
+from vmstate.interfaces.mcp.refusal import FORBIDDEN
 
 START_SECONDS = 30.0  # in which a server has to say who it is
 ANSWER_SECONDS = 300.0  # in which a server has to answer, or to say how far it is
@@ -148,6 +149,9 @@ class Upstream:
             self._lose()
             raise UpstreamGone(GONE) from error
         except MCPError as error:
+            if error.error.code == FORBIDDEN:  # which says that vmstate refused, and it did not
+                told = error.error
+                raise MCPError(types.INTERNAL_ERROR, told.message, told.data) from error
             if error.error.code != types.CONNECTION_CLOSED:
                 raise
             self._lose()
