@@ -14,7 +14,6 @@ from vmstate.authority import Authority
 VMSTATE = Path(sys.executable).parent / "vmstate"
 ODD = Path(__file__).with_name("odd.py")
 SERVER = '\n[tools.odd]\ntools."*" = { profile = "observer" }\n'
-SECONDS = 20
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +27,18 @@ def made(tmp_path_factory):
     return folder
 
 
+SECONDS = 12  # less than a gate waits for what does not end by itself
+RUN = (
+    "from vmstate.interfaces.cli import main; from vmstate.interfaces.mcp import run; "
+    "run.LEAVE_SECONDS = {}; main.run()"
+)
+
+
 class Gate:
-    def __init__(self, folder):
+    def __init__(self, folder, leave):
         command = ("gate", "--as", "agent:7", "--", sys.executable, ODD, "plain")
         self.process = subprocess.Popen(
-            [VMSTATE, *command],
+            [sys.executable, "-c", RUN.format(leave), *command],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -56,9 +62,14 @@ class Gate:
 
 
 @pytest.fixture
-def gate(made, tmp_path):
+def leave():
+    return 15.0
+
+
+@pytest.fixture
+def gate(made, tmp_path, leave):
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    it = Gate(tmp_path)
+    it = Gate(tmp_path, leave)
     yield it
     it.close()
 
@@ -67,10 +78,25 @@ def test_a_gate_that_is_told_to_stop_does_so_although_its_agents_pipe_is_open(ga
     gate.ask(_call("look"))
     gate.process.send_signal(signal.SIGTERM)
     assert gate.process.wait(SECONDS) == 0
-    vm = Authority.open(tmp_path / "constitution.toml", tmp_path / "vmstate.db")
+    assert _counted(tmp_path) == 1
+
+
+@pytest.mark.parametrize("leave", [1.0])
+def test_a_gate_that_is_told_to_stop_does_so_although_its_agent_reads_nothing(gate, tmp_path):
+    gate.ask(_call("look"))
+    gate.process.stdin.write(b"{\n" * 5_000)
+    gate.process.stdin.flush()
+    gate.process.send_signal(signal.SIGTERM)
+    assert gate.process.wait(SECONDS) == 0
+    assert _counted(tmp_path) == 1
+
+
+def _counted(folder):
+    """How many receipts there are of what was counted until then."""
+    vm = Authority.open(folder / "constitution.toml", folder / "vmstate.db")
     counted = vm.receipts(type_="tool_call")
     vm.close()
-    assert len(counted) == 1
+    return len(counted)
 
 
 def test_what_is_no_message_has_an_answer_and_the_next_call_too(gate):

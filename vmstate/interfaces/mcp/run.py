@@ -1,6 +1,8 @@
 """Puts a gate or a server together, runs it, and leaves nothing uncounted behind."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -19,6 +21,7 @@ from vmstate.interfaces.mcp.upstream import Address, Child, connect
 from vmstate.interfaces.mcp.warden import Warden
 from vmstate.session import Session
 
+LEAVE_SECONDS = 15.0  # for all that ends by itself; the server behind alone may take 6
 ITSELF = "vmstate"  # the server that counts of what is asked of authority itself are under
 
 
@@ -36,12 +39,13 @@ def run_gate(
     """
     if listen is not None:
         read_address(listen)
-    warden = _warden(door, server, listen)
+    warden, over = _warden(door, server, listen), threading.Event()
     try:
-        anyio.run(_run_gate, door, warden, target, principal, listen)
+        anyio.run(_run_gate, door, warden, target, principal, listen, over)
     except BaseExceptionGroup as group:
         raise _reason(group) from group
     finally:
+        over.set()
         _close(warden)
 
 
@@ -78,6 +82,7 @@ async def _run_gate(
     target: Child | Address,
     principal: str | None,
     listen: str | None,
+    over: threading.Event,
 ) -> None:
     gates: list[Gate] = []
 
@@ -92,7 +97,7 @@ async def _run_gate(
         gate = Gate(door, warden, upstream, who)
         gates.append(gate)
         group.start_soon(gate.watch)
-        group.start_soon(_stop_on_signal, group.cancel_scope)
+        group.start_soon(_stop_on_signal, group.cancel_scope, warden, over)
         if listen is None:
             await serve_stdio(gate.server(), gate.options())
         else:
@@ -107,11 +112,22 @@ async def _flush(warden: Warden) -> None:
             await anyio.to_thread.run_sync(warden.flush)
 
 
-async def _stop_on_signal(scope: anyio.CancelScope) -> None:
+async def _stop_on_signal(scope: anyio.CancelScope, warden: Warden, over: threading.Event) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
         async for _ in signals:
+            threading.Thread(target=_leave, args=(warden, over), daemon=True).start()
             scope.cancel()
             return
+
+
+def _leave(warden: Warden, over: threading.Event) -> None:
+    """End although an agent that reads nothing holds up the thread that writes to it."""
+    if over.wait(LEAVE_SECONDS):
+        return
+    try:
+        _close(warden)
+    finally:
+        os._exit(0)
 
 
 def run_server(
@@ -126,18 +142,19 @@ def run_server(
         read_address(listen)
     who = caller_by_token if principal is None or listen is not None else lambda: principal
     warden = _warden(door, ITSELF, listen)
-    made = AuthorityServer(warden, who, session_of)
+    made, over = AuthorityServer(warden, who, session_of), threading.Event()
     try:
-        anyio.run(_run_server, made, listen)
+        anyio.run(_run_server, made, listen, over)
     except BaseExceptionGroup as group:
         raise _reason(group) from group
     finally:
+        over.set()
         _close(warden)
 
 
-async def _run_server(made: AuthorityServer, listen: str | None) -> None:
+async def _run_server(made: AuthorityServer, listen: str | None, over: threading.Event) -> None:
     async with anyio.create_task_group() as group:
-        group.start_soon(_stop_on_signal, group.cancel_scope)
+        group.start_soon(_stop_on_signal, group.cancel_scope, made.warden, over)
         group.start_soon(_flush, made.warden)
         if listen is None:
             await serve_stdio(made.server(), NotificationOptions())
