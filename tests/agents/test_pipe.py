@@ -1,10 +1,14 @@
 """A gate at an agent's pipe: it ends when told to, and answers what it can't read."""
 
+import fcntl
 import json
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -84,11 +88,20 @@ def test_a_gate_that_is_told_to_stop_does_so_although_its_agents_pipe_is_open(ga
 @pytest.mark.parametrize("leave", [1.0])
 def test_a_gate_that_is_told_to_stop_does_so_although_its_agent_reads_nothing(gate, tmp_path):
     gate.ask(_call("look"))
-    gate.process.stdin.write(b"{\n" * 5_000)
+    room = fcntl.fcntl(gate.process.stdout, fcntl.F_SETPIPE_SZ, 4_096)
+    gate.process.stdin.write(b"{\n" * 200)
     gate.process.stdin.flush()
+    until = time.monotonic() + SECONDS
+    while _unread(gate.process.stdout) < room - 150:  # which another answer does not go into
+        assert time.monotonic() < until
+        time.sleep(0.01)
     gate.process.send_signal(signal.SIGTERM)
     assert gate.process.wait(SECONDS) == 0
     assert _counted(tmp_path) == 1
+
+
+def _unread(pipe):
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
 
 
 def _counted(folder):
