@@ -80,9 +80,10 @@ def serve(
     expiry = Expiry(authority)
     deliverer = Deliverer(authority)
     with _answering(settings, authority, socket_mode, socket_group) as where:
+        # Said first: what was overdue is ended in a thread as soon as it starts, each with a line.
+        say(f"{authority.origin}: giving back on time{where}; SIGTERM or Ctrl-C stops")
         expiry.start()
         deliverer.start()
-        say(f"{authority.origin}: giving back on time{where}; SIGTERM or Ctrl-C stops")
         tell_manager("READY=1")
         stop.wait()
         tell_manager("STOPPING=1")
