@@ -294,3 +294,55 @@ def test_whose_the_constitutions_file_is_is_said_after_an_amendment_over_the_soc
     assert done.code == 0
     assert "next: have next.toml put in place of the constitution's file by whoever" in done.err
     assert "cp " not in done.err
+
+
+# ---- with a key, and nobody to the socket --------------------------------------------------------
+
+MEND = "'ticket 4711: mend'"
+
+
+@pytest.fixture
+def unknown(served, monkeypatch):
+    """The same folder; its caller is nobody there from here on, and `vm` asks as Alice did."""
+    monkeypatch.setattr("vmstate.serving.account_of", lambda _: "stranger")
+    assert served.run("vmstate status").code == 3
+    return served
+
+
+def test_what_a_stranger_signed_is_told_as_done_when_it_was(unknown):
+    carol = "--as carol --key carol.key"
+    said = unknown.ok(f"vmstate lock --all {carol} --reason 'all stop'")
+    assert said == "lock-2: everybody is locked until it is lifted; what it covers is ended\n"
+    assert unknown.ok(f"vmstate unlock lock-2 {carol}").startswith("lock-2 is lifted")
+    dora = "--as dora --key dora.key"
+    lease = unknown.ok(f"vmstate escalate operator {dora} --reason {MEND}").partition(":")[0]
+    assert unknown.ok(f"vmstate release {lease} {dora}").startswith(f"{lease} ended by")
+
+
+def test_a_strangers_request_is_opened_signed_and_activated_without_being_shown(unknown):
+    there, dora = "vmstate --constitution constitution.toml", "--as dora --key dora.key"
+    new = f"{there} --ledger vmstate.db --socket '' request new"
+    unknown.ok(f"vmstate escalate operator {dora} --reason {MEND}")
+    unknown.ok(f"{new} guardian --as dora --reason {MEND} -o request")
+    opened = unknown.run("vmstate request open request --key dora.key")
+    assert opened.code == 4
+    id_ = opened.out.strip()
+    unknown.ok(f"{there} sign request --key carol.key -o approval")
+    short = id_.removeprefix("sha256:")[:12]
+    taken = unknown.ok(f"vmstate request approve {id_} --approval approval")
+    assert taken == f"taken for {short}\n"
+    climbed = unknown.ok(f"vmstate request activate {id_} {dora}")
+    assert "dora is guardian" in climbed
+    again = unknown.run(f"vmstate request withdraw {id_} {dora}")
+    assert (again.code, "[request_over]" in again.err) == (3, True)
+
+
+@pytest.mark.parametrize("words", ["activate {id} --as dora --key dora.key", "deny {id} {carol}"])
+def test_a_stranger_is_asked_for_the_whole_id_of_a_request(words, unknown):
+    carol = "--as carol --key carol.key"
+    done = unknown.run(f"vmstate request {words.format(id='0123456789ab', carol=carol)}")
+    assert done.code == 2
+    assert done.err == (
+        "error: 0123456789ab can't be looked up by an account that is nobody here: write the id "
+        "whole, sha256: and 64 digits\n"
+    )

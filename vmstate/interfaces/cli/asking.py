@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vmstate.keys import Signer
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Shown = TypeVar("_Shown")
 
 
 def key_options(function: _Function) -> _Function:
@@ -39,11 +40,21 @@ def key_owner(door: "Door", given: Mapping[str, Any], key: "Signer | None") -> s
         return check_name(who)
     if key is None:
         return None
+    law = shown_by(lambda: door.constitution)
+    if law is None:
+        return None  # they have to say
+    return owner_of(law.people.keys, key.public, given["key_file"])
+
+
+def shown_by(read: Callable[..., _Shown], *given: Any) -> _Shown | None:
+    """What `read` shows; None to a stranger at a socket, who may read nothing.
+
+    What they signed is decided all the same, and has to be told without it.
+    """
     try:
-        keys = door.constitution.people.keys
+        return read(*given)
     except UnknownPrincipal:
-        return None  # strangers at a socket may not read the law, so they have to say
-    return owner_of(keys, key.public, given["key_file"])
+        return None
 
 
 def signs_as(door: "Door", given: Mapping[str, Any], key: "Signer | None") -> str:

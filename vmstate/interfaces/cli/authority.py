@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmstate.canonical import Json, format_at, format_duration
-from vmstate.errors import LedgerNotFound, UnknownPrincipal
-from vmstate.interfaces.cli.asking import key_options, key_owner, read_key, signs_as
+from vmstate.errors import LedgerNotFound
+from vmstate.interfaces.cli.asking import key_options, key_owner, read_key, shown_by, signs_as
 from vmstate.interfaces.cli.locks import lock_body
 from vmstate.interfaces.cli.notify import backlog_body
 from vmstate.interfaces.cli.options import (
@@ -166,11 +166,10 @@ def _left_open(door: "Door", receipt: "Receipt") -> str:
 
     if receipt.granted or not {one.code for one in receipt.unmet} <= SIGNATURES:
         return ""
-    try:
-        may_wait = door.constitution.document.requests is not None
-    except UnknownPrincipal:
-        return ""  # a stranger at a socket may not read the law
-    return "add --wait: it is left open until they have signed" if may_wait else ""
+    law = shown_by(lambda: door.constitution)
+    if law is None or law.document.requests is None:
+        return ""
+    return "add --wait: it is left open until they have signed"
 
 
 @click.command(cls=Look)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmstate.canonical import Json, format_at
-from vmstate.interfaces.cli.asking import key_options, read_key, signs_as
+from vmstate.interfaces.cli.asking import key_options, read_key, shown_by, signs_as
 from vmstate.interfaces.cli.options import (
     complete_lock,
     complete_profile,
@@ -83,11 +83,14 @@ def _locked(door: "Door", receipt: "Receipt") -> str:
     until = "it is lifted"
     if receipt.expires_at is not None:
         until = spell_time(receipt.expires_at)
-    ended = count(_ended_by(door, receipt), "lease")
     subject = detail["name"] or "everybody"
+    said = f"{detail['lock']}: {subject} is locked until {until}"
+    ended = shown_by(_ended_by, door, receipt)
+    if ended is None:
+        return f"{said}; what it covers is ended"
     if detail["scope"] == "principal" and not _is_known_by_name(door, subject):
         say(f"warning: {subject} held nothing, and only a wildcard knows the name: is it right?")
-    return f"{detail['lock']}: {subject} is locked until {until}; {ended} ended"
+    return f"{said}; {count(ended, 'lease')} ended"
 
 
 def _is_known_by_name(door: "Door", name: str) -> bool:

@@ -1,15 +1,16 @@
 """`request …`: requests that were left open, for those who ask and those who sign."""
 
+import re
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmstate.canonical import Json, check_name, format_at, format_duration, parse_duration
-from vmstate.interfaces.cli.asking import key_options, key_owner, read_key, signs_as
+from vmstate.canonical import Json, check_name, parse_duration
+from vmstate.errors import InputError
+from vmstate.interfaces.cli.asking import key_options, key_owner, read_key, shown_by, signs_as
 from vmstate.interfaces.cli.following import follow_request
 from vmstate.interfaces.cli.options import (
     complete_request,
@@ -28,6 +29,13 @@ from vmstate.interfaces.cli.output import (
     spell_grant,
     spell_time,
     table,
+)
+from vmstate.interfaces.cli.pending import (
+    pending_body,
+    say_pending,
+    short_id,
+    spell_wanted,
+    state_lines,
 )
 from vmstate.interfaces.cli.settings import (
     BLOCKED,
@@ -87,17 +95,19 @@ def leave_open(
     for signed in statements:
         door.hand_in(prepared.id, signed).raise_for_denial()
     if follow:
-        _say_pending(door.request(prepared.id))
+        say_pending(door.request(prepared.id))
         answer(
             receipt := follow_request(settings, door, prepared, key), settings, spell_grant(receipt)
         )
         return
-    shown = door.request(prepared.id)
+    shown = shown_by(door.request, prepared.id)
     if settings.json:
-        emit({**receipt_body(receipt), "request": pending_body(shown)})
+        emit({**receipt_body(receipt), "request": None if shown is None else pending_body(shown)})
     else:
-        click.echo(short_id(shown))
-        _say_pending(shown)
+        # Who may read nothing has to name it whole from here on.
+        click.echo(prepared.id if shown is None else short_id(shown))
+        if shown is not None:
+            say_pending(shown)
         say(f"  {receipt.place}  {receipt.id}")
     raise SystemExit(BLOCKED)
 
@@ -113,13 +123,10 @@ def activate(
     settings: Settings, /, id_: str, once: str | None, *, renew_parent: bool, **given: Any
 ) -> None:
     """Climb by a request that is complete; the lease's time counts from now."""
-    door = settings.authority()
-    shown = door.request(id_)
-    key = read_key(given)
+    door, key = settings.authority(), read_key(given)
+    whole, shown = _look_up(door, id_)
     holder = _holder(door, shown, key_owner(door, given, key))
-    receipt = door.activate(
-        holder, shown.id, key=key, renew_parent=renew_parent, idempotency_key=once
-    )
+    receipt = door.activate(holder, whole, key=key, renew_parent=renew_parent, idempotency_key=once)
     answer(receipt, settings, spell_grant(receipt))
 
 
@@ -132,17 +139,35 @@ def activate(
 @click.pass_obj
 def withdraw(settings: Settings, /, id_: str, reason: str, once: str | None, **given: Any) -> None:
     """End a request of one's own."""
-    door = settings.authority()
-    shown = door.request(id_)
-    key = read_key(given)
+    door, key = settings.authority(), read_key(given)
+    whole, shown = _look_up(door, id_)
     holder = _holder(door, shown, key_owner(door, given, key))
-    receipt = door.withdraw(holder, shown.id, key=key, reason=reason, idempotency_key=once)
-    answer(receipt, settings, f"{short_id(shown)} is withdrawn")
+    receipt = door.withdraw(holder, whole, key=key, reason=reason, idempotency_key=once)
+    answer(receipt, settings, f"{short_id(whole)} is withdrawn")
 
 
-def _holder(door: "Door", shown: "Pending", who: str | None) -> str:
+def _look_up(door: "Door", id_: str) -> "tuple[str, Pending | None]":
+    """The whole id of a request and what may be shown of it: nothing to a stranger at a socket.
+
+    Raises:
+        InputError: a stranger named it by a part of its id.
+    """
+    shown = shown_by(door.request, id_)
+    if shown is not None:
+        return shown.id, shown
+    if re.fullmatch("sha256:[0-9a-f]{64}", id_) is None:
+        raise InputError(
+            f"{id_} can't be looked up by an account that is nobody here: write the id whole, "
+            "sha256: and 64 digits"
+        )
+    return id_, None
+
+
+def _holder(door: "Door", shown: "Pending | None", who: str | None) -> str:
     """Who asks: the host vouches for whoever can open the ledger, a socket for its caller."""
-    return asker(door, who) if who is not None or door.names else shown.request.principal
+    if who is None and shown is not None and not door.names:
+        return shown.request.principal
+    return asker(door, who)
 
 
 # ---- looking ----------------------------------------------------------------------------------
@@ -188,7 +213,7 @@ def show(settings: Settings, /, id_: str, output: Path | None, **given: Any) -> 
     if settings.json:
         emit({"ok": True, **pending_body(shown)})
     else:
-        for line in (*request_lines(shown.request), *_state_lines(shown)):
+        for line in (*request_lines(shown.request), *state_lines(shown)):
             click.echo(line)
     if not given["statement"]:
         return
@@ -238,19 +263,18 @@ def approve(settings: Settings, /, id_: str, once: str | None, *, yes: bool, **g
     What is signed is shown on standard error: read it. At a terminal you are asked before it is.
     """
     door = settings.authority()
-    shown = door.request(id_)
     if given["file"] is not None:
-        (signed,) = read_statements((given["file"],))
-        receipt = door.hand_in(shown.id, signed, reason=given["reason"], idempotency_key=once)
-    else:
-        key, by = _signer(door, given)
-        _say_signed(shown, f"{by} approves:")
-        _ask_first(yes=yes)
-        for_ = None if given["for_"] is None else parse_duration(given["for_"])
-        receipt = door.approve(
-            shown.id, by, key, good_for=for_, reason=given["reason"], idempotency_key=once
-        )
-    _say_taken(settings, door, receipt, shown)
+        _hand_in(settings, door, id_, given, once)
+        return
+    shown = door.request(id_)
+    key, by = _signer(door, given)
+    _say_signed(shown, f"{by} approves:")
+    _ask_first(yes=yes)
+    for_ = None if given["for_"] is None else parse_duration(given["for_"])
+    receipt = door.approve(
+        shown.id, by, key, good_for=for_, reason=given["reason"], idempotency_key=once
+    )
+    _say_taken(settings, door, receipt, shown.id)
 
 
 @request.command(cls=Command)
@@ -267,15 +291,24 @@ def approve(settings: Settings, /, id_: str, once: str | None, *, yes: bool, **g
 def attest(settings: Settings, /, id_: str, once: str | None, **given: Any) -> None:
     """Attest a request's facts as seen now, or hand in what was signed elsewhere."""
     door = settings.authority()
-    shown = door.request(id_)
     if given["file"] is not None:
-        (signed,) = read_statements((given["file"],))
-        receipt = door.hand_in(shown.id, signed, reason=given["reason"], idempotency_key=once)
-    else:
-        key, by = _signer(door, given)
-        _say_signed(shown, f"{by} attests the facts of:")
-        receipt = door.attest(shown.id, by, key, reason=given["reason"], idempotency_key=once)
-    _say_taken(settings, door, receipt, shown)
+        _hand_in(settings, door, id_, given, once)
+        return
+    shown = door.request(id_)
+    key, by = _signer(door, given)
+    _say_signed(shown, f"{by} attests the facts of:")
+    receipt = door.attest(shown.id, by, key, reason=given["reason"], idempotency_key=once)
+    _say_taken(settings, door, receipt, shown.id)
+
+
+def _hand_in(
+    settings: Settings, door: "Door", id_: str, given: dict[str, Any], once: str | None
+) -> None:
+    """Hand in what was signed elsewhere: whoever carries it need not be anybody here."""
+    (signed,) = read_statements((given["file"],))
+    whole, _ = _look_up(door, id_)
+    receipt = door.hand_in(whole, signed, reason=given["reason"], idempotency_key=once)
+    _say_taken(settings, door, receipt, whole)
 
 
 @request.command(cls=Command)
@@ -287,13 +320,12 @@ def attest(settings: Settings, /, id_: str, once: str | None, **given: Any) -> N
 @click.pass_obj
 def deny(settings: Settings, /, id_: str, once: str | None, **given: Any) -> None:
     """End a request, as anybody who might have approved it; one denial is enough."""
-    door = settings.authority()
-    shown = door.request(id_)
-    key = read_key(given)
+    door, key = settings.authority(), read_key(given)
+    whole, _ = _look_up(door, id_)
     actor = signs_as(door, given, key)
     reason = given["reason"]
-    receipt = door.deny(actor, shown.id, key=key, reason=reason, idempotency_key=once)
-    answer(receipt, settings, f"{short_id(shown)} is denied")
+    receipt = door.deny(actor, whole, key=key, reason=reason, idempotency_key=once)
+    answer(receipt, settings, f"{short_id(whole)} is denied")
 
 
 def _signer(door: "Door", given: dict[str, Any]) -> tuple[Any, str]:
@@ -309,7 +341,7 @@ def _signer(door: "Door", given: dict[str, Any]) -> tuple[Any, str]:
 
 def _say_signed(shown: "Pending", heading: str) -> None:
     say(heading)
-    for line in (*request_lines(shown.request), *_state_lines(shown)):
+    for line in (*request_lines(shown.request), *state_lines(shown)):
         say(line)
 
 
@@ -319,94 +351,16 @@ def _ask_first(*, yes: bool) -> None:
         click.confirm("sign it?", abort=True, err=True)
 
 
-def _say_taken(settings: Settings, door: "Door", receipt: "Receipt", shown: "Pending") -> None:
+def _say_taken(settings: Settings, door: "Door", receipt: "Receipt", id_: str) -> None:
     """What a statement that was taken leaves missing; exits 3 if it was not taken."""
     from vmstate.decisions.pending import is_call
 
-    said = ""
-    if receipt.granted:
-        now = door.request(shown.id)
+    said = f"taken for {short_id(id_)}" if receipt.granted else ""
+    now = shown_by(door.request, id_) if receipt.granted else None
+    if now is not None:
         until = spell_time(now.good_until)
         what = "may be activated" if now.state == "complete" else "waits for more"
         if now.state == "complete" and is_call(now.request):
             what = "lets the call be made"
-        said = f"{short_id(now)} is {now.state}: it {what} until {until}"
+        said = f"{short_id(id_)} is {now.state}: it {what} until {until}"
     answer(receipt, settings, said)
-
-
-# ---- words ------------------------------------------------------------------------------------
-
-
-def short_id(shown: "Pending") -> str:
-    """As much of a request's id as people are shown."""
-    from vmstate.decisions.requested import DIGITS
-
-    return shown.id.removeprefix("sha256:")[:DIGITS]
-
-
-def spell_wanted(wanted: "Request") -> str:
-    """What a request is for: a profile, or one call of a tool."""
-    return wanted.to or f"{wanted.facts['name']} of {wanted.facts['server']}"
-
-
-def _say_pending(shown: "Pending") -> None:
-    principal, to = shown.request.principal, shown.request.to
-    say(f"{principal} waits for {to} until {spell_time(shown.waits_until)}:")
-    for unmet in shown.missing:
-        say(f"  {unmet.message}  [{unmet.code}]")
-    codes = {unmet.code for unmet in shown.missing}
-    verbs = {"approval_missing": "approve", "fact_unattested": "attest"}
-    for verb in (verb for code, verb in verbs.items() if code in codes):
-        say(f"next: vmstate request {verb} {short_id(shown)} --key KEY, by whom it takes")
-
-
-def _state_lines(shown: "Pending") -> list[str]:
-    """Where a request stands, as those who sign it have to know."""
-    at = shown.ended_at or shown.good_until
-    since = "since" if shown.ended_at is not None else "until"
-    lines = [f"  state      {shown.state} {since} {spell_time(at)}", f"  rule       {shown.rule}"]
-    if not shown.is_open:
-        return lines
-    if shown.lasts is not None:
-        cut = f", cut by the {shown.clipped_by}" if shown.clipped_by else ""
-        lines.append(f"  would last {format_duration(shown.lasts)} if activated now{cut}")
-        if shown.lasts_at_most is not None and shown.clipped_by == "parent":
-            most = format_duration(shown.lasts_at_most)
-            lines.append(f"  at most    {most}, if the lease below is renewed with it")
-        lines += [f"  limit      {one}" for one in shown.limits]
-    for stage in shown.stages:
-        names = ", ".join(stage.approved) or "nobody yet"
-        lines.append(f"  approved   by {names}; takes {stage.count} of {', '.join(stage.of)}")
-    if shown.attested_by:
-        lines.append(f"  attested   by {', '.join(shown.attested_by)}")
-    return [*lines, *(f"  missing    {one.message}" for one in shown.missing)]
-
-
-def pending_body(shown: "Pending") -> dict[str, Json]:
-    """An open request as JSON."""
-    stages: list[Json] = [
-        {"count": one.count, "of": list(one.of), "approved": list(one.approved)}
-        for one in shown.stages
-    ]
-    missing: list[Json] = [{**one.body(), "message": one.message} for one in shown.missing]
-    usable, ended, signed = shown.usable_until, shown.ended_at, shown.signed_until
-    most = shown.lasts_at_most
-    return {
-        "request": shown.id,
-        "receipt": shown.receipt,
-        "body": shown.request.body(),
-        "rule": shown.rule,
-        "state": shown.state,
-        "opened_at": format_at(shown.opened_at),
-        "waits_until": format_at(shown.waits_until),
-        "usable_until": None if usable is None else format_at(usable),
-        "ended_at": None if ended is None else format_at(ended),
-        "stages": stages,
-        "attested_by": list(shown.attested_by),
-        "missing": missing,
-        "lasts_us": None if shown.lasts is None else shown.lasts // timedelta(microseconds=1),
-        "clipped_by": shown.clipped_by,
-        "lasts_at_most_us": None if most is None else most // timedelta(microseconds=1),
-        "limits": list(shown.limits),
-        "signed_until": None if signed is None else format_at(signed),
-    }

@@ -19,7 +19,7 @@ import click
 from vmstate.canonical import Json, format_at, format_duration
 from vmstate.errors import LedgerError
 from vmstate.interfaces.cli.output import count, emit, say, spell_time
-from vmstate.interfaces.cli.requests import short_id, spell_wanted
+from vmstate.interfaces.cli.pending import short_id, spell_wanted
 from vmstate.interfaces.cli.settings import Look, Settings
 
 if TYPE_CHECKING:
