@@ -32,6 +32,8 @@ RESULT_FIELDS = (
     "result",
     "balance",
     "receipt",
+    "request",
+    "lock",
 )
 # A receipt as one flat table (`expect.fields_of`): its own fields, and those of its tables.
 RECEIPT_FIELDS = tuple(
@@ -41,6 +43,7 @@ RECEIPT_FIELDS = tuple(
         | {"rule", "codes", "error", "tem_context_hash", "request", "checkpoint"}
         | {"budget", "unit", "requested", "available", "charged", "name", "allocated"}
         | {"hand", "late_us", "kind", "step_us", "newest", "held_until", "request_nonce"}
+        | {"lock", "scope", "by"}
         | {"mode", "set_by", "until", "budget_ceiling", "currency", "size", *SCROLLS}
     )
 )

@@ -40,6 +40,14 @@ VERBS: Mapping[str, frozenset[str]] = {
     "anchor": frozenset(("reason",)),
     "create_budget": frozenset(("budget", "name", "allocated", "unit")),
     "debit": frozenset(("budget", "amount", "reason")),
+    "open_request": frozenset(("to", "trigger", "reason", "facts", "ttl")),
+    "approve": frozenset(("request", "reason")),
+    "attest": frozenset(("request", "reason")),
+    "deny": frozenset(("request", "reason")),
+    "withdraw": frozenset(("request", "reason")),
+    "activate": frozenset(("request", "renew_parent")),
+    "lock": frozenset(("principal", "profile", "all", "ttl", "reason")),
+    "unlock": frozenset(("lock", "reason")),
     "may": frozenset(("what",)),
     "context": frozenset(),
 }
@@ -53,8 +61,16 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "act": ("act",),
     "create_budget": ("budget", "allocated", "unit"),
     "debit": ("budget", "amount"),
+    "open_request": ("to", "trigger"),
+    "approve": ("request",),
+    "attest": ("request",),
+    "deny": ("request",),
+    "withdraw": ("request",),
+    "activate": ("request",),
+    "unlock": ("lock",),
     "may": ("what",),
 }
+LOCKED = ("principal", "profile", "all")  # a lock is on exactly one of these
 Value = str | int | bool
 Unchanging = Literal["leases", "profiles", "budgets"]
 Verb = Literal[
@@ -66,6 +82,14 @@ Verb = Literal[
     "anchor",
     "create_budget",
     "debit",
+    "open_request",
+    "approve",
+    "attest",
+    "deny",
+    "withdraw",
+    "activate",
+    "lock",
+    "unlock",
     "may",
     "context",
 ]
@@ -147,6 +171,11 @@ class Arguments(_Table):
     allocated: Annotated[int, Field(ge=1)] | None = None
     unit: Word | None = None
     amount: Annotated[int, Field(ge=1)] | None = None
+    request: Line | None = None
+    lock: Line | None = None
+    principal: Name | None = None
+    profile: Word | None = None
+    all: Literal[True] | None = None
 
 
 class Step(_Table):
@@ -168,14 +197,20 @@ class Step(_Table):
         if self.do is None and (self.save or self.as_ or self.with_.model_fields_set):
             raise ValueError("as, with and save go with do")
         if self.do is not None:
-            allowed = VERBS[self.do]
-            for key in sorted(self.with_.model_fields_set - allowed):
-                known = ", ".join(sorted(allowed))
-                raise ValueError(f"{self.do!r} takes no {key!r}: it takes {known or 'nothing'}")
-            for key in REQUIRED.get(self.do, ()):
-                if key not in self.with_.model_fields_set:
-                    raise ValueError(f"{self.do!r} needs {key!r}: add it to `with`")
+            self._check_arguments(self.do, self.with_.model_fields_set)
         return self
+
+    @staticmethod
+    def _check_arguments(verb: Verb, given: set[str]) -> None:
+        allowed = VERBS[verb]
+        for key in sorted(given - allowed):
+            known = ", ".join(sorted(allowed))
+            raise ValueError(f"{verb!r} takes no {key!r}: it takes {known or 'nothing'}")
+        for key in REQUIRED.get(verb, ()):
+            if key not in given:
+                raise ValueError(f"{verb!r} needs {key!r}: add it to `with`")
+        if verb == "lock" and len(given.intersection(LOCKED)) != 1:
+            raise ValueError("'lock' is on exactly one of principal, profile, all = true: name it")
 
 
 class Document(_Table):

@@ -50,7 +50,7 @@ def result_of(receipt: Receipt) -> dict[str, Value]:
     if flat.get("type") in {"treasury_debit", "treasury_denial", "treasury_budget"}:
         result["balance"] = _balance(receipt)
     names = ("outcome", "type", "lease", "expires_at", "clipped_by", "rule", "reversible")
-    for name in (*names, "tem_context_hash", "act", "result"):
+    for name in (*names, "tem_context_hash", "act", "result", "request", "lock"):
         value = flat.get(name)
         result[name] = value if isinstance(value, str | int) else ""
     return result

@@ -30,6 +30,8 @@ _ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "trigger": ("trigger", ("no_path", "unknown_profile")),
     "ending": ("ending", ("ending_unknown",)),
     "act": ("act", ("act_unknown",)),
+    "principal": ("principal", ("unknown_principal",)),
+    "profile": ("profile", ("unknown_profile",)),
 }
 # A field of an expected receipt or result, and what it names.
 _FIELDS = {

@@ -263,8 +263,10 @@ def _title(step: Step) -> str:
     if step.do is None:
         return f"wait for {step.advance}" if step.advance else f"wait until {step.advance_to}"
     given = step.with_
-    about = given.to or given.lease or given.what or given.act or given.budget
-    return f"{step.do} {about or ''}".strip()
+    about = given.to or given.lease or given.what or given.act or given.budget or given.request
+    about = about or given.lock or given.principal or given.profile
+    about = about or ("everybody" if given.all else "")
+    return f"{step.do} {about}".strip()
 
 
 def _compare(

@@ -119,6 +119,70 @@ def _debit(stage: Stage, who: str, given: Arguments) -> Receipt:
     return stage.authority.debit(who, given.budget or "", given.amount or 0, reason=reason)
 
 
+def _open_request(stage: Stage, who: str, given: Arguments) -> Receipt:
+    facts = {name: fill(value, stage.saved) for name, value in given.facts.items()}
+    request = stage.authority.prepare(
+        who,
+        given.to or "",
+        trigger=given.trigger or "",
+        reason=fill(given.reason, stage.saved),
+        facts=facts,
+        ttl=given.ttl,
+        nonce=stage.stand_ins.nonce(),
+    )
+    return stage.authority.open_request(request)
+
+
+def _about_request(stage: Stage, who: str, given: Arguments) -> tuple[str, dict[str, Any]]:
+    """The request that a step is about, and how `who` signs what becomes of it."""
+    reason = fill(given.reason, stage.saved)
+    signed = {"reason": reason, "key": stage.stand_ins.key(who), "nonce": stage.stand_ins.nonce()}
+    return fill(given.request or "", stage.saved), signed
+
+
+def _approve(stage: Stage, who: str, given: Arguments) -> Receipt:
+    request, signed = _about_request(stage, who, given)
+    return stage.authority.approve(request, who, **signed)
+
+
+def _attest(stage: Stage, who: str, given: Arguments) -> Receipt:
+    request, signed = _about_request(stage, who, given)
+    return stage.authority.attest(request, who, **signed)
+
+
+def _deny(stage: Stage, who: str, given: Arguments) -> Receipt:
+    request, signed = _about_request(stage, who, given)
+    return stage.authority.deny(who, request, **signed)
+
+
+def _withdraw(stage: Stage, who: str, given: Arguments) -> Receipt:
+    request, reason = fill(given.request or "", stage.saved), fill(given.reason, stage.saved)
+    return stage.authority.withdraw(who, request, reason=reason)
+
+
+def _activate(stage: Stage, who: str, given: Arguments) -> Receipt:
+    request = fill(given.request or "", stage.saved)
+    return stage.authority.activate(who, request, renew_parent=given.renew_parent)
+
+
+def _lock(stage: Stage, who: str, given: Arguments) -> Receipt:
+    return stage.authority.lock(
+        who,
+        principal=given.principal,
+        profile=given.profile,
+        ttl=given.ttl,
+        reason=fill(given.reason, stage.saved),
+        key=stage.stand_ins.key(who),
+        nonce=stage.stand_ins.nonce(),
+    )
+
+
+def _unlock(stage: Stage, who: str, given: Arguments) -> Receipt:
+    lock, reason = fill(given.lock or "", stage.saved), fill(given.reason, stage.saved)
+    key, nonce = stage.stand_ins.key(who), stage.stand_ins.nonce()
+    return stage.authority.unlock(who, lock, reason=reason, key=key, nonce=nonce)
+
+
 VERBS: Mapping[str, Callable[[Stage, str, Arguments], Receipt]] = {
     "escalate": _escalate,
     "renew": _renew,
@@ -128,6 +192,14 @@ VERBS: Mapping[str, Callable[[Stage, str, Arguments], Receipt]] = {
     "anchor": _anchor,
     "create_budget": _create_budget,
     "debit": _debit,
+    "open_request": _open_request,
+    "approve": _approve,
+    "attest": _attest,
+    "deny": _deny,
+    "withdraw": _withdraw,
+    "activate": _activate,
+    "lock": _lock,
+    "unlock": _unlock,
 }
 
 

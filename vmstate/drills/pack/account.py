@@ -171,31 +171,42 @@ def _phrase(receipt: Receipt) -> str:
     """What was done or refused, in a line."""
     what: dict[str, Any] = receipt.fields["what"]
     detail: dict[str, Any] = what["detail"] or {}
+    if not receipt.granted:
+        return f"refused: {what['act'] or _climb(what)}: {receipt.message}"
     match receipt.type:
+        case "profile_escalation" | "profile_deescalation" | "lease_renewed":
+            return _moved(receipt, what)
+        case "request":
+            return f"request {_brief(detail['request'])} for {what['to']}: {detail['state']}"
+        case "approval":
+            return f"signed for request {_brief(detail['request'])}: {detail['state']}"
+        case "lock":
+            return f"{detail['lock']} on {detail['name'] or 'everybody'}: {detail['state']}"
         case "constitution_loaded":
             return f"{detail['name']} {detail['version']} comes into force"
         case "drill_mode":
             until = f" until {_time(detail['until'])}" if detail["until"] else ""
             pretends = ", ".join(f"{act} is {how}" for act, how in detail["pretends"].items())
             return f"drill mode {detail['mode']}{until}, set by {detail['set_by']}; {pretends}"
-        case "profile_escalation":
-            clipped = f", cut short by the {what['clipped_by']}" if what["clipped_by"] else ""
-            until = _time(what["expires_at"])
-            return f"{what['from']} to {what['to']} until {until}{clipped}, {what['lease']}"
-        case "profile_deescalation":
-            return f"{what['from']} to {what['to']}: {what['ending']}{_lateness(receipt)}"
-        case "lease_renewed":
-            return f"{what['lease']} renewed until {_time(what['expires_at'])}"
         case "treasury_budget":
             return f"{detail['allocated']} {detail['unit']} allocated to {detail['budget']}"
         case "drill_pack":
             return f"{len(detail['drills'])} drills and their pack put on record"
-        case _ if not receipt.granted:
-            return f"refused: {what['act'] or _climb(what)}: {receipt.message}"
         case _:
             given = ", ".join(f"{name} {_brief(str(value))}" for name, value in detail.items())
             pretence = f" ({what['result']})" if what["result"] else ""
             return f"{what['act'] or receipt.type}{pretence}{f': {given}' if given else ''}"
+
+
+def _moved(receipt: Receipt, what: Mapping[str, Any]) -> str:
+    """How a lease began, went on or ended."""
+    if receipt.type == "profile_deescalation":
+        return f"{what['from']} to {what['to']}: {what['ending']}{_lateness(receipt)}"
+    until = _time(what["expires_at"])
+    if receipt.type == "lease_renewed":
+        return f"{what['lease']} renewed until {until}"
+    clipped = f", cut short by the {what['clipped_by']}" if what["clipped_by"] else ""
+    return f"{what['from']} to {what['to']} until {until}{clipped}, {what['lease']}"
 
 
 def _climb(what: Mapping[str, Any]) -> str:
