@@ -45,10 +45,7 @@ def encode(value: Json) -> bytes:
         InputError: a float, a key that is not ASCII, an integer of 2^53 or more, a lone surrogate.
     """
     _require_profile(value)
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except (TypeError, orjson.JSONEncodeError) as error:
-        raise InputError(f"not canonical JSON: {error}") from error
+    return _spell(value)
 
 
 def decode(data: bytes) -> Json:
@@ -58,7 +55,7 @@ def decode(data: bytes) -> Json:
         InputError: not JSON, or not its one spelling (a duplicate key, a space, key order).
     """
     value = parse(data)
-    if encode(value) != data:
+    if _spell(value) != data:
         raise InputError("JSON is not in its canonical spelling (RFC 8785)")
     return value
 
@@ -78,13 +75,23 @@ def digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def _spell(value: Json) -> bytes:
+    """The bytes of a value that is within the profile."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except (TypeError, orjson.JSONEncodeError) as error:
+        raise InputError(f"not canonical JSON: {error}") from error
+
+
 def _require_profile(value: Json, depth: int = 0) -> None:
     if isinstance(value, dict | list | tuple):
         if depth > NESTING or (depth == NESTING and value):
             raise InputError(f"nested more than {NESTING} deep")
         for item in _values(value) if isinstance(value, dict) else value:
-            # Most of a receipt is text, and a call for each piece of it is what this would cost.
-            if type(item) is not str:
+            # Most of a receipt is text or nothing; a call for each piece is what this would cost.
+            if item is None or type(item) is str:
+                continue
+            if not isinstance(item, int) or not -SAFE_INTEGER < item < SAFE_INTEGER:
                 _require_profile(item, depth + 1)
     elif isinstance(value, int):
         if not -SAFE_INTEGER < value < SAFE_INTEGER:
@@ -95,9 +102,9 @@ def _require_profile(value: Json, depth: int = 0) -> None:
 
 def _values(table: "dict[str, Json]") -> Iterable[Json]:
     """The values of a table whose keys are as they have to be."""
-    for key in table:
-        if not key.isascii():
-            raise InputError(f"key {key!r} is not ASCII text")
+    if not all(map(str.isascii, table)):
+        odd = next(key for key in table if not key.isascii())
+        raise InputError(f"key {odd!r} is not ASCII text")
     return table.values()
 
 
@@ -198,7 +205,7 @@ def format_decimal(value: Decimal) -> str:
 
 def format_at(at: datetime) -> str:
     """RFC 3339 in UTC with six decimals: `2026-01-01T00:00:00.000000Z`."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{at.astimezone(UTC).isoformat(timespec='microseconds').removesuffix('+00:00')}Z"
 
 
 def parse_at(text: str) -> datetime:

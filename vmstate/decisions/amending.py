@@ -173,14 +173,8 @@ def effect_entry(effect: Effect, amendment: Entry, seq: int, below: str, now: Mo
     lease, after = effect.lease, effect.after
     said: dict[str, Json] = {"amendment": seq, "why": effect.why}
     if effect.ending is not None:
-        return replace(
-            end_of(lease, effect.ending, now, rule="amendment", below=below),
-            outcome="reverted",
-            actor=amendment.actor,
-            proof=amendment.proof,
-            why=amendment.why,
-            detail=said,
-        )
+        how = effect.ending
+        return end_of(lease, how, now, rule="amendment", below=below, by=amendment, detail=said)
     return Entry(
         "lease_clamped",
         "recorded",

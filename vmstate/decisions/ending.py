@@ -1,7 +1,10 @@
 """How a lease ends: the receipt that every end leaves, and deciding one that is asked for."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 
+from vmstate.canonical import Json
 from vmstate.clock import Moment
 from vmstate.constitution.document import HOLDER
 from vmstate.constitution.unmet import Unmet
@@ -12,16 +15,33 @@ from vmstate.decisions.refusing import denial
 from vmstate.leases.lease import PARENT_ENDED, Lease
 
 
-def end_of(lease: Lease, ending: str, ended: Moment, *, rule: str, below: str) -> Entry:
+def end_of(
+    lease: Lease,
+    ending: str,
+    ended: Moment,
+    *,
+    rule: str,
+    below: str,
+    by: Entry | None = None,
+    due: datetime | None = None,
+    ended_via: str | None = None,
+    detail: Mapping[str, Json] | None = None,
+) -> Entry:
     """The receipt of the end of `lease` at `ended`, as one has it that nobody asked for.
 
-    `rule` is the path in the constitution that says so, `below` the profile that is left.
+    `rule` is the path in the constitution that says so, `below` the profile that is left, `by` the
+    receipt that brought it about, where there is one: it says who, and why.
     """
+    # Written in one go: a copy of an entry takes as long as all else that is decided of an end.
     return Entry(
         "profile_deescalation",
-        "expired",
+        "expired" if by is None else "reverted",
         Grounds(rule),
+        actor=None if by is None else by.actor,
         principal=lease.principal,
+        proof=None if by is None else by.proof,
+        why="" if by is None else by.why,
+        due=due,
         lease=lease.id,
         parent=lease.parent,
         trigger=lease.trigger,
@@ -29,6 +49,8 @@ def end_of(lease: Lease, ending: str, ended: Moment, *, rule: str, below: str) -
         from_profile=lease.profile,
         to_profile=below,
         expires_at=lease.expires_at,
+        ended_via=ended_via,
+        detail=detail,
         ends=replace(lease, ended=ended, ending=ending),
     )
 

@@ -85,14 +85,8 @@ def ends_by(law: Law, entry: Entry, stack: LeaseStack, now: Moment) -> Iterator[
         len(leases),
     )
     for lease in reversed(leases[first:]):
-        yield replace(
-            end_of(lease, LOCKED, now, rule="locks", below=stack.below(lease)),
-            outcome="reverted",
-            actor=entry.actor,
-            proof=entry.proof,
-            why=entry.why,
-            detail={"lock": lock.id},
-        )
+        below, said = stack.below(lease), {"lock": lock.id}
+        yield end_of(lease, LOCKED, now, rule="locks", below=below, by=entry, detail=said)
 
 
 def _locker_faults(

@@ -5,7 +5,6 @@ whose uses are spent ends at once, by the receipt of its last use.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment, duration_us
@@ -67,8 +66,12 @@ def expiry(overdue: Overdue, now: Moment, via: str) -> Entry:
         "late_us": duration_us(overdue.late_for),
     }
     rule = paths.get(overdue.ending, "endings")
-    return replace(
-        end_of(lease, overdue.ending, ended, rule=rule, below=overdue.below),
+    return end_of(
+        lease,
+        overdue.ending,
+        ended,
+        rule=rule,
+        below=overdue.below,
         due=overdue.due,
         ended_via=via,
         detail=hand if overdue.ending in paths else None,

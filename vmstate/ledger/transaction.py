@@ -76,6 +76,7 @@ class Transaction(Snapshot):
         self._log = log
         head = super().head()
         self._tree, self._watermark = head.tree, head.watermark
+        self._scrolls: dict[str, tuple[int, bytes]] = {}
         self._constitution = self.constitution()[0]
         self._targets: Mapping[str, Notify] = {}
         self._appended = False
@@ -85,6 +86,9 @@ class Transaction(Snapshot):
 
     def watermark(self) -> Watermark:
         return self._watermark
+
+    def last_of_scroll(self, scroll: str) -> tuple[int, bytes] | None:
+        return self._scrolls.get(scroll) or super().last_of_scroll(scroll)
 
     def address(self, targets: Mapping[str, Notify]) -> None:
         """Whom to tell of what is appended from here on; of a drill nobody is told (law 14)."""
@@ -115,7 +119,9 @@ class Transaction(Snapshot):
             moved = entry.opens or entry.renews
             Outbox(self).post(targets, receipt, now, moved=moved, ended=entry.ends)
         self._tree = self._tree.append(receipt.leaf)
-        self._watermark = (entry.watermark or self._watermark).after_receipt(now)
+        self._scrolls[scroll] = place.scroll_seq, receipt.leaf
+        if entry.watermark is not None or self._watermark.newest is not now:
+            self._watermark = (entry.watermark or self._watermark).after_receipt(now)
         self._appended = True
         return receipt
 
