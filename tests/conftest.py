@@ -25,6 +25,8 @@ def pytest_cmdline_main(config):
         config.option.dist = "loadfile"
         # In our own order: by their numbers of tests, the few long ones would come last.
         config.option.loadscopereorder = False
+        # What hangs is ended after a while, and would hang again in each process that took over.
+        config.option.maxworkerrestart = "0"
 
 
 def pytest_collection_modifyitems(items):
