@@ -1,5 +1,7 @@
 """An agent at the gate: what it may call, what it is told, and what stands on record."""
 
+from contextlib import asynccontextmanager
+
 import anyio
 import pytest
 from mcp import MCPError
@@ -117,31 +119,54 @@ async def test_vmstates_own_tools_are_listed_and_none_of_them_decides(desks):
     }
 
 
-@ERAS
-async def test_a_client_is_told_when_a_lease_starts_and_when_it_ends(desks, mode):
+@asynccontextmanager
+async def told(desks, mode):
+    """An agent that has seen the list, and how it waits to be told that the list is another."""
     send, heard = anyio.create_memory_object_stream(100)
 
     async def hear(message):
         if type(message).__name__ == "ToolListChangedNotification":
             await send.send(message)
 
-    async with desks.agent_at(mode=mode, watching=True, message_handler=hear) as agent:
-        await agent.list_tools()
-        if mode == "auto":
-            async with agent.listen(tools_list_changed=True) as events:
-                desks.operator()
-                with anyio.fail_after(5):
-                    await anext(aiter(events))
-                    desks.wait(hours=1)
-                    await anext(aiter(events))
+    async with (
+        send,
+        heard,
+        desks.agent_at(mode=mode, watching=True, message_handler=hear) as agent,
+    ):
+        assert names(await agent.list_tools()) == ["look"]
+        if mode == "legacy":
+            yield agent, heard.receive
+            assert heard.statistics().current_buffer_used == 0
         else:
+            async with agent.listen(tools_list_changed=True) as events:
+                yield agent, aiter(events).__anext__
+
+
+@ERAS
+async def test_a_client_is_told_when_a_lease_starts_and_when_it_ends(desks, mode):
+    async with told(desks, mode) as (agent, hear):
+        for _ in range(2):
             desks.operator()
             with anyio.fail_after(5):
-                await heard.receive()
-                desks.wait(hours=1)
-                await heard.receive()
-    send.close()
-    heard.close()
+                await hear()
+            assert "change" in names(await agent.list_tools(cache_mode="refresh"))
+            desks.wait(hours=1)
+            with anyio.fail_after(5):
+                await hear()
+            assert names(await agent.list_tools(cache_mode="refresh")) == ["look"]
+
+
+@ERAS
+async def test_an_authority_too_short_to_be_noticed_is_told_of_where_a_list_showed_it(desks, mode):
+    async with told(desks, mode) as (agent, hear):
+        for _ in range(5):  # between two looks of the watch, wherever these fall
+            desks.operator()
+            assert "change" in names(await agent.list_tools(cache_mode="refresh"))
+            desks.wait(hours=1)
+            with anyio.fail_after(5):
+                await hear()
+                while desks.gate._held[desks.agent] != "observer":
+                    await hear()
 
 
 @ERAS

@@ -70,6 +70,8 @@ class Gate:
     who: Who
     _audiences: dict[str, Audience] = field(default_factory=dict)
     _held: dict[str, str] = field(default_factory=dict)
+    _changed: set[str] = field(default_factory=set)
+    _stir: anyio.Event = field(default_factory=anyio.Event)
     _queues: dict[str, anyio.Lock] = field(default_factory=dict)
     _running: set[_Running] = field(default_factory=set)
     _version: int | None = None
@@ -151,11 +153,10 @@ class Gate:
             listed = await self.upstream.list_tools(cursor)
         except UpstreamGone:
             return types.ListToolsResult(tools=own)  # vmstate's own go on without the server
+        holds = self._holds(principal)
         shown = self._shown(principal, "tool", [(tool.name, tool) for tool in listed.tools])
         tools = [tool for tool in shown if tool.name not in OWN_OF]
-        return types.ListToolsResult(
-            tools=[*tools, *own], next_cursor=listed.next_cursor, **self._holds(principal)
-        )
+        return types.ListToolsResult(tools=[*tools, *own], next_cursor=listed.next_cursor, **holds)
 
     async def list_resources(
         self, context: Context, params: types.PaginatedRequestParams | None
@@ -163,8 +164,8 @@ class Gate:
         principal = self._meet(context)
         cursor = params.cursor if params is not None else None
         listed = await self._listed(self.upstream.list_resources(cursor))
-        shown = self._shown(principal, "resource", [(r.uri, r) for r in listed.resources])
         holds = self._holds(principal)
+        shown = self._shown(principal, "resource", [(r.uri, r) for r in listed.resources])
         return types.ListResourcesResult(resources=shown, next_cursor=listed.next_cursor, **holds)
 
     async def list_templates(
@@ -175,8 +176,8 @@ class Gate:
         listed = await self._listed(self.upstream.list_templates(cursor))
         # A template is decided by what stands before its first variable.
         pairs = [(t.uri_template.partition("{")[0], t) for t in listed.resource_templates]
-        shown = self._shown(principal, "resource", pairs)
         holds = self._holds(principal)
+        shown = self._shown(principal, "resource", pairs)
         return types.ListResourceTemplatesResult(
             resource_templates=shown, next_cursor=listed.next_cursor, **holds
         )
@@ -187,60 +188,67 @@ class Gate:
         principal = self._meet(context)
         cursor = params.cursor if params is not None else None
         listed = await self._listed(self.upstream.list_prompts(cursor))
-        shown = self._shown(principal, "prompt", [(p.name, p) for p in listed.prompts])
         holds = self._holds(principal)
+        shown = self._shown(principal, "prompt", [(p.name, p) for p in listed.prompts])
         return types.ListPromptsResult(prompts=shown, next_cursor=listed.next_cursor, **holds)
 
     async def listen(
         self, context: Context, params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
         principal = self._meet(context)
+        self._note(principal)
         return await self._audiences[principal].listen(context, params)
 
     # ---- what goes on meanwhile -------------------------------------------------------------
 
     async def upstream_changed(self, kind: str) -> None:
         """The server behind says that a list of its has changed."""
-        for audience in tuple(self._audiences.values()):
-            await audience.tell(kind)
+        async with anyio.create_task_group() as group:
+            for audience in self._audiences.values():
+                group.start_soon(audience.tell, kind)
 
     async def watch(self) -> None:
         """Notice each start and end of authority: tell who is concerned, stop what is over.
 
         Everything here that reads runs in one thread, because a ledger's version is a thread's own.
+        It waits for nobody: neither for an agent that takes in nothing, nor for the disk.
         """
-        flushed = anyio.current_time()
-        while True:
-            try:
-                changed = self._look()
-                self._stop_what_is_over()
-                await self._follow(changed)
-            except LedgerError as error:
-                # Nobody can say what is held: what runs is stopped, and the gate lives.
-                log.warning("the gate can't use its ledger: %s", error)
-                for running in self._running:
-                    running.scope.cancel()
-            if anyio.current_time() - flushed >= FLUSH_EVERY:
-                flushed = anyio.current_time()
-                await self._flush()
-            left = self._next_end - anyio.current_time()
-            await anyio.sleep(left if 0 < left < LOOK_EVERY else LOOK_EVERY)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._flush)
+            while True:
+                self._stir = anyio.Event()
+                try:
+                    self._look()
+                    self._stop_what_is_over()
+                except LedgerError as error:
+                    # Nobody can say what is held: what runs is stopped, and the gate lives.
+                    log.warning("the gate can't use its ledger: %s", error)
+                    for running in self._running:
+                        running.scope.cancel()
+                while self._changed:
+                    principal = self._changed.pop()
+                    group.start_soon(self._tell, principal)
+                    group.start_soon(self._flush_of, principal)
+                left = self._next_end - anyio.current_time()
+                with anyio.move_on_after(left if 0 < left < LOOK_EVERY else LOOK_EVERY):
+                    await self._stir.wait()
 
     # ---- inside -----------------------------------------------------------------------------
 
     async def _flush(self) -> None:
         """Write what is due. What can't be is counted on, and stops nothing that runs."""
-        try:
-            await self._in_thread(self.warden.flush)
-        except LedgerError as error:
-            log.warning("the gate can't write what it has counted: %s", error)
+        while True:
+            await anyio.sleep(FLUSH_EVERY)
+            try:
+                await self._in_thread(self.warden.flush)
+            except LedgerError as error:
+                log.warning("the gate can't write what it has counted: %s", error)
 
     def _meet(self, context: Context) -> str:
         """Who calls, remembered as somebody to be told of changes."""
         principal = self.who()
         if principal not in self._audiences:
             self._audiences[principal] = Audience()
-            self._held[principal] = self._standing(principal)[0]
         self._audiences[principal].meet(context)
         return principal
 
@@ -253,44 +261,47 @@ class Gate:
         left = [standing.left(lease).total_seconds() for lease in standing.leases]
         return standing.profile, min(left, default=None)
 
-    def _look(self) -> list[str]:
-        """Whose profile has changed since the last look.
+    def _look(self) -> None:
+        """Take note of those whose profile has changed since the last look.
 
         A lease begins with something written; that it has ended is asked of the clock each time.
         """
         seen, baseline = self.door.version(), self.door.constitution.baseline
         written = seen != self._version
-        self._version = seen
-        changed = []
         if written:
             self._next_end = math.inf
-        for principal, before in tuple(self._held.items()):
-            if not written and (before == baseline or self.door.may(principal, before)):
-                continue
-            profile, left = self._standing(principal)
-            if left is not None:
-                self._next_end = min(self._next_end, anyio.current_time() + left)
-            if profile != before:
-                self._held[principal] = profile
-                changed.append(principal)
-        return changed
+        for principal in tuple(self._audiences):
+            before = self._held.get(principal, "")
+            if written or not (before == baseline or self.door.may(principal, before)):
+                self._note(principal)
+        self._version = seen  # only now: a look that could not be finished is taken again
 
-    async def _follow(self, principals: list[str]) -> None:
-        """Tell those whose profile has changed, and put on record what they did until then."""
-        await self._tell(principals)
-        if principals:
-            with suppress(LedgerError):  # what could not be written is counted on
-                await self._in_thread(partial(self.warden.flush, of=principals))
+    def _note(self, principal: str) -> float | None:
+        """Take note of what is held now, and for how many seconds at most.
 
-    async def _tell(self, principals: Iterable[str]) -> None:
-        has = self.upstream.capabilities
-        for principal in principals:
-            audience = self._audiences[principal]
-            await audience.tell("tools")
-            if has.resources is not None:
-                await audience.tell("resources")
-            if has.prompts is not None:
-                await audience.tell("prompts")
+        Lists are made after it: an authority that one showed is told of when it ends, however
+        short it was.
+        """
+        profile, left = self._standing(principal)
+        if left is not None:
+            self._next_end = min(self._next_end, anyio.current_time() + left)
+        if self._held.get(principal, profile) != profile:
+            self._changed.add(principal)
+            self._stir.set()
+        self._held[principal] = profile
+        return left
+
+    async def _tell(self, principal: str) -> None:
+        """Tell somebody whose profile is another now that their lists are others."""
+        has, kinds = self.upstream.capabilities, ["tools"]
+        kinds += ["resources"] if has.resources is not None else []
+        kinds += ["prompts"] if has.prompts is not None else []
+        await self._audiences[principal].tell(*kinds)
+
+    async def _flush_of(self, principal: str) -> None:
+        """Put on record what they did until then."""
+        with suppress(LedgerError):  # what could not be written is counted on
+            await self._in_thread(partial(self.warden.flush, of=(principal,)))
 
     def _stop_what_is_over(self) -> None:
         for running in self._running:
@@ -358,7 +369,7 @@ class Gate:
             answer = await self._in_thread(partial(tool.call, caller, arguments))
         except VmstateError as error:
             return failed(error)
-        await self._follow(self._look())
+        self._stir.set()
         return own_result(answer)
 
     async def _listed(self, listing: Awaitable[_Result]) -> _Result:
@@ -384,7 +395,7 @@ class Gate:
 
     def _holds(self, principal: str) -> dict[str, Any]:
         """For how long a list holds: until the first lease ends; at the baseline not at all."""
-        left = self._standing(principal)[1]
+        left = self._note(principal)
         ttl_ms = 0 if left is None else max(0, int(left * 1_000))
         return {"ttl_ms": ttl_ms, "cache_scope": "private"}
 
