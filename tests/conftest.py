@@ -5,12 +5,52 @@ what the tests of a file share is made once.
 """
 
 import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 PROCESSES = 2
 LONG = frozenset(("test_readme.py", "test_story.py", "test_laws.py", "test_pack_page.py"))
 LEFT_OUT = "LEFT OUT, "  # begins the reason of a skip that nobody should overlook
+MEMORY = Path("/dev/shm")  # noqa: S108 -- pytest makes a folder in it that is its own
+ROOM = 1 << 30  # a run needs a tenth of it; a container's default of 64 MiB is too little
+
+
+def _work_in_memory():
+    """Put the files of tests, and of the programs that they start, where a flush costs nothing.
+
+    The suite makes thousands of ledgers, each flushed at every commit, and loses them a moment
+    later: on a disk it would mostly wait. No test takes the power away. Whoever sets TMPDIR says
+    otherwise, and where there is no such place, or no room, or nothing in it may be run, the
+    disk is what there is.
+    """
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.R_OK | os.W_OK | os.X_OK):
+        return
+    if os.statvfs(MEMORY).f_flag & os.ST_NOEXEC or shutil.disk_usage(MEMORY).free < ROOM:
+        return
+    os.environ["TMPDIR"] = str(MEMORY)
+    tempfile.tempdir = None  # asked before this file was read, and kept
+
+
+def _keep_bytecode():
+    """Compile each module once, and not in each of the hundreds of processes that tests start."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+
+
+def _hear_the_keyboard():
+    """A shell lets what it runs in the background ignore Ctrl-C, and that would be inherited."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_work_in_memory()
+_keep_bytecode()
+_hear_the_keyboard()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -31,6 +31,7 @@ with = {{ to = "guardian", trigger = "threat_detected", attested_by = "did:vm:se
 do = "act"
 with = {{ act = "offsec.run", arguments = {{ target = "{CLOSING}" }}, reason = "{IMAGE}" }}
 """  # noqa: E501 -- a line of a drill
+DESK = {"width": 1280, "height": 900}
 SEALED = "document.documentElement.dataset.seal"
 
 
@@ -63,11 +64,24 @@ class _Seen:
         return self.page.inner_text("#seal")
 
 
+@pytest.fixture(scope="module")
+def shared(chromium):
+    """One page for all who only look: that of each test took longer to close than to read."""
+    return _Seen(chromium.new_context(viewport=DESK).new_page())
+
+
 @pytest.fixture
-def seen(chromium):
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    yield _Seen(context.new_page())
-    context.close()
+def seen(shared):
+    """The page that is shared, as it was at first."""
+    shared.page.set_viewport_size(DESK)
+    shared.page.emulate_media(media="null")
+    return shared
+
+
+@pytest.fixture
+def other(chromium):
+    """A page of a browser that is changed: for one test only."""
+    return _Seen(chromium.new_context(viewport=DESK).new_page())
 
 
 @pytest.fixture
@@ -212,18 +226,18 @@ def test_it_prints_with_everything_opened(seen, pack):
     assert seen.page.locator("#law ~ details pre").is_visible()
 
 
-def test_where_the_browser_has_no_ed25519_it_says_that_signatures_were_not_checked(seen, pack):
+def test_where_the_browser_has_no_ed25519_it_says_that_signatures_were_not_checked(other, pack):
     refuse = "crypto.subtle.importKey = () => Promise.reject(new Error('no such algorithm'))"
-    seen.page.add_init_script(refuse)
-    said = seen.open(pack.page)
+    other.page.add_init_script(refuse)
+    said = other.open(pack.page)
     assert said.endswith("recomputed in this browser, signatures were not checked")
-    assert seen.said == []
+    assert other.said == []
 
 
-def test_where_the_browser_has_no_sha256_nothing_is_claimed(seen, pack):
-    seen.page.add_init_script("Object.defineProperty(crypto, 'subtle', { value: undefined })")
-    assert seen.open(pack.page).startswith("Not recomputed: this browser gives this page no SHA")
-    assert "good" not in seen.page.locator("#seal").get_attribute("class")
+def test_where_the_browser_has_no_sha256_nothing_is_claimed(other, pack):
+    other.page.add_init_script("Object.defineProperty(crypto, 'subtle', { value: undefined })")
+    assert other.open(pack.page).startswith("Not recomputed: this browser gives this page no SHA")
+    assert "good" not in other.page.locator("#seal").get_attribute("class")
 
 
 # ---- damaged -------------------------------------------------------------------------------------
