@@ -34,6 +34,22 @@ def folder(tmp_path, law_text):
     return tmp_path
 
 
+async def first_line(process):
+    """What it says first, which it does once it is there; nothing if that takes too long."""
+    with anyio.move_on_after(SECONDS):
+        return await anyio.to_thread.run_sync(process.stderr.readline, abandon_on_cancel=True)
+    return ""
+
+
+def ended(process):
+    """The code with which it ends, after it was told to; it is killed if that takes too long."""
+    try:
+        return process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
 @asynccontextmanager
 async def listening(folder, *words, verb="gate", **environment):
     """A gate or server that listens; gives its address, and ends it by SIGTERM."""
@@ -46,15 +62,15 @@ async def listening(folder, *words, verb="gate", **environment):
         text=True,
     )
     try:
-        line = await anyio.to_thread.run_sync(gate.stderr.readline)
+        line = await first_line(gate)
         found = re.search(r"http://\S+/mcp", line)
-        assert found, line + gate.stderr.read()
+        assert found, line
         yield found[0]
     finally:
         gate.send_signal(signal.SIGTERM)
+        code = ended(gate)
         said = gate.stderr.read()
         gate.stderr.close()
-        code = gate.wait(SECONDS)
     assert (code, said) == (0, "")
 
 
@@ -157,11 +173,11 @@ async def serving(folder):
         words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        await anyio.to_thread.run_sync(serve.stderr.readline)
+        assert await first_line(serve)
         yield {"VMSTATE_SOCKET": "door"}
     finally:
         serve.terminate()
-        serve.wait(SECONDS)
+        ended(serve)
         serve.stderr.close()
 
 

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def made(tmp_path_factory):
     return folder
 
 
+LIMIT = 90  # seconds for a test of it
 SECONDS = 12  # less than a gate waits for what does not end by itself
 RUN = (
     "from vmstate.interfaces.cli import main; from vmstate.interfaces.mcp import run; "
@@ -48,6 +50,8 @@ class Gate:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+        self._limit = threading.Timer(LIMIT, self.process.kill)  # and its pipe is at an end
+        self._limit.start()
         info = {"protocolVersion": "2025-06-18", "capabilities": {}}
         info["clientInfo"] = {"name": "raw", "version": "1"}
         first = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": info}
@@ -59,6 +63,7 @@ class Gate:
         return json.loads(self.process.stdout.readline())
 
     def close(self):
+        self._limit.cancel()
         self.process.kill()
         self.process.wait()
         self.process.stdin.close()

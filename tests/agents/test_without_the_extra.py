@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+SECONDS = 60
+
 # Stands for a machine without it: nothing of the SDK, or of what comes with it, can be found.
 BLOCKED = """
 import sys
@@ -32,6 +34,7 @@ def run(folder, *words, stdin=""):
         capture_output=True,
         text=True,
         check=False,
+        timeout=SECONDS,
     )
 
 

@@ -4,9 +4,11 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -15,6 +17,7 @@ BLOCKS = BLOCK.findall(TEXT)
 STORY = "## An agent asks\n"  # told in a folder of its own; the rest goes on in one
 FILE = re.compile(r"# (\w+\.py)\n")  # how a block begins that is a file of the story
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+SECONDS = 90  # for one command; the slowest waits 20 for the end of a lease
 
 
 def run_in_terminal(command, folder):
@@ -29,8 +32,11 @@ def run_in_terminal(command, folder):
         stdin=subprocess.DEVNULL,
         stdout=side,
         stderr=side,
+        start_new_session=True,  # so that all of it can be ended
     )
     os.close(side)
+    limit = Timer(SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+    limit.start()
     seen = b""
     try:
         while chunk := os.read(main, 65_536):
@@ -39,6 +45,8 @@ def run_in_terminal(command, folder):
         pass  # Linux ends a terminal whose other side is closed with an error
     os.close(main)
     process.wait()
+    assert limit.is_alive(), f"$ {command}\ndid not end in {SECONDS} s:\n{seen.decode()}"
+    limit.cancel()
     return ESCAPES.sub("", seen.decode()).replace("\r\n", "\n")
 
 
