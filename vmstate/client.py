@@ -24,7 +24,7 @@ from vmstate.canonical import format_at
 from vmstate.clock import Clock, SystemClock
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import read_constitution
-from vmstate.decisions.command import Command, HandIn
+from vmstate.decisions.command import Command, HandIn, Push
 from vmstate.decisions.showing import Pending
 from vmstate.decisions.statements import sign_order
 from vmstate.door import Door
@@ -97,6 +97,7 @@ class Client(Door):
     standing = _asked(Door.standing)
     status = _asked(Door.status)
     why = _asked(Door.why)
+    attested = _asked(Door.attested)
     locks = _asked(Door.locks)
     foresee_amendment = _asked(Door.foresee_amendment)
     backlogs = _asked(Door.backlogs)
@@ -189,6 +190,9 @@ class Client(Door):
         now = self._as_here(here.now)
         order = sign_order(here.law, here.origin, now, command, key=key, nonce=nonce)
         return command.model_copy(update={"order": order})
+
+    def law_digest(self) -> str:
+        return self.heading().law  # a sensor may be a stranger, who may not read the law
 
     def signing_at(self) -> datetime:
         return self._as_here(self.now())
@@ -322,7 +326,7 @@ class Client(Door):
 
 def _undecided(command: Command | None) -> str:
     """What is known of a command that was not taken in, by the word of whoever got it."""
-    if isinstance(command, HandIn):
+    if isinstance(command, HandIn | Push):
         return "it holds what was signed, and may have it decided: look at the receipts"
     if command is not None and command.order is not None:
         until = getattr(command.order.statement, "expires_at", "it was used")

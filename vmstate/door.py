@@ -33,7 +33,6 @@ from vmstate.decisions.showing import Pending
 from vmstate.decisions.statements import prepare_request
 from vmstate.elevation import Elevates
 from vmstate.errors import InputError
-from vmstate.governing import Governing
 from vmstate.keys import Signer
 from vmstate.leases.lease import Lease
 from vmstate.leases.lock import Lock
@@ -42,6 +41,7 @@ from vmstate.ledger.checkpoint import Heads
 from vmstate.ledger.outbox import Backlog
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Due
+from vmstate.sensing import Sensing
 from vmstate.signing import Request, Signed, approve, attest
 from vmstate.treasury.budget import Budget
 
@@ -63,7 +63,7 @@ def check_request_id(text: str) -> str:
     return f"sha256:{digits}"
 
 
-class Door(Governing, Elevates):
+class Door(Sensing, Elevates):
     """What may be asked. `submit` and the reads are the door's own; the rest is made of them.
 
     Whatever asks takes an `idempotency_key`: asked again under it, it is answered by the receipt
@@ -298,10 +298,6 @@ class Door(Governing, Elevates):
         """
         asked = {"principal": principal, "request": request, **fields}
         return self.submit(self.ordered(make_command(Activate, asked), key))
-
-    def signing_at(self) -> datetime:
-        """The time by which what is signed now comes to its end."""
-        return self.now()
 
     def good_until(self, shown: Pending) -> datetime:
         """The last that a signature for this request can be of use."""

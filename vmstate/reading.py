@@ -5,6 +5,7 @@ by whichever process, is followed by the next question.
 """
 
 import threading
+from dataclasses import replace
 from datetime import datetime
 
 from vmstate import canonical
@@ -15,6 +16,7 @@ from vmstate.decisions.amending import Amendment
 from vmstate.decisions.command import Act, Activate, Command, Escalate
 from vmstate.decisions.decision import Decision, State
 from vmstate.decisions.pending import Asked
+from vmstate.decisions.pushing import Attested, attested_for, attested_now
 from vmstate.decisions.route import Explanation, shortest_route
 from vmstate.decisions.showing import Pending
 from vmstate.door import ANCHOR, Door, check_request_id
@@ -118,6 +120,8 @@ class Reading(Door):
             law = self._follow(snapshot)
             now = self.clock.read()
             answer = self._decide(snapshot, command, now).answer
+            state = self._state(snapshot, command)
+            attested = attested_for(law.decider.law, state, answer, now)
             held = snapshot.stack(command.principal, self.constitution.baseline).profile(now)
         to = command.to if isinstance(command, Escalate) else held
         route = (
@@ -125,7 +129,7 @@ class Reading(Door):
             if to in law.constitution.document.profiles
             else ()
         )
-        return Explanation.of(answer, held, route, now.wall)
+        return Explanation.of(answer, held, route, now.wall, attested=attested)
 
     def foresee_amendment(self, toml: bytes) -> Amendment:
         new = InForce.of(read_constitution(toml, name="the new constitution"), self.ledger)
@@ -155,6 +159,15 @@ class Reading(Door):
             self._follow(snapshot)
             asked = find_request(snapshot, check_request_id(request))
             return self._shown(snapshot, asked, self.clock.read())
+
+    def attested(self, principal: str | None = None) -> tuple[Attested, ...]:
+        with self.ledger.read() as snapshot:
+            law, now = self._follow(snapshot).decider.law, self.clock.read()
+            table = snapshot.pushed
+            pushed = table.every() if principal is None else table.about(principal)
+            used = snapshot.used(one.statement.id for one in pushed)
+            state = replace(snapshot.time(law.constitution.baseline), used=used)
+            return tuple(attested_now(law, state, pushed, now))
 
     def budgets(self) -> tuple[Budget, ...]:
         with self.ledger.read() as snapshot:

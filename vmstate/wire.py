@@ -190,6 +190,7 @@ _ASKED = (
     Door.backlogs,
     Door.due,
     Door.requests,
+    Door.attested,
     Door.request,
     Door.lease,
     Door.budgets,

@@ -64,6 +64,7 @@ def written(noon, **fields):
 def test_every_type_occurs_in_the_history_that_these_tests_read(bodies):
     elsewhere = {
         "approval",
+        "attestation",
         "constitution_amended",
         "drill_mode",
         "drill_pack",

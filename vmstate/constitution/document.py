@@ -43,6 +43,7 @@ ENGINE_TYPES = frozenset(
         "auth_failure",
         "request",
         "approval",
+        "attestation",
         "treasury_denial",
         "constitution_loaded",
         "constitution_amended",

@@ -36,7 +36,8 @@ class Case:
     `faults` are requirements that no rule can do without and that are not met: facts that can't be
     read or that nobody attested. `approvers` are people whose signatures were found good and who
     are not the requester; `rejected` says why other signatures don't count. `waits` is keyed by
-    profile. `rule` pins the one rule that may answer, as a renewal does.
+    profile. `rule` pins the one rule that may answer, as a renewal does. `unseen` are facts that
+    the requester did not state and is not told, each with who attested it.
     """
 
     principal: str
@@ -50,6 +51,7 @@ class Case:
     waits: Mapping[str, Wait] = field(default_factory=dict)
     rule: str | None = None
     balances: Mapping[str, int] = field(default_factory=dict)
+    unseen: Mapping[str, str] = field(default_factory=dict)
 
 
 class Guard(Protocol):
@@ -187,6 +189,8 @@ class FactGuard:
         if all(self._met(value)):
             return ()
         text = format_decimal(value) if isinstance(value, Decimal) else value
+        if self.name in case.unseen:
+            text = f"what {case.unseen[self.name]} attested"
         given = f"{self.name} is {text}"
         return (Unmet(self.path, "fact_unmet", wanted, given, "another rule may allow it"),)
 

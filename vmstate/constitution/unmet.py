@@ -24,6 +24,7 @@ _SIGNED = {
     "not_admitted": "the {kind} by {given} does not count: they are not in {required}",
     "repeated": "the {kind} by {given} counts once, they signed before",
     "locked": "the {kind} by {given} does not count while they are locked: {required}",
+    "older": "the {kind} by {given} is no newer than the one before it, of {required}",
     "second": "the {kind} by {given} is one too many, all facts take {required}",
 }
 _MESSAGES = {

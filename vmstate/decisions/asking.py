@@ -34,6 +34,8 @@ def open_request(law: Law, state: State, command: OpenRequest, now: Moment) -> t
     answer = climb(law, state, asked, now)
     if answer[-1].outcome != "denied":
         return answer
+    if granted := _granted_on_pushed(law, state, asked, answer[-1], now):
+        return granted
     hearing = hear(law, state, asked, now)
     found = None if hearing.unmet else _waits_for(law, state, asked, hearing, now)
     faults = no_room(law, state, now)
@@ -43,6 +45,22 @@ def open_request(law: Law, state: State, command: OpenRequest, now: Moment) -> t
         return (replace(refused, grounds=replace(refused.grounds, unmet=unmet)),)
     rule, missing = found
     return (opened(law, state, request, rule, missing, refused, now),)
+
+
+def _granted_on_pushed(
+    law: Law, state: State, asked: Escalate, refused: Entry, now: Moment
+) -> tuple[Entry, ...]:
+    """The grant of a request that lacked nothing but facts, on those that a sensor pushed.
+
+    Nobody signed the request, so nothing binds the climb to what it says of facts: none.
+    """
+    request = asked.request
+    if request is None or {one.code for one in refused.grounds.unmet} != {"fact_missing"}:
+        return ()
+    answer = climb(law, state, asked.model_copy(update={"request": None}), now)[-1]
+    if answer.outcome == "denied":
+        return ()
+    return (replace(answer, detail={**(answer.detail or {}), "request": request.id}),)
 
 
 def _misfits(command: OpenRequest) -> list[Unmet]:

@@ -34,13 +34,13 @@ def backed(
     """The receipt of a grant or a renewal, as far as both hold it: what it rests on, used up."""
     needs = law.document.escalations[rule].needs
     approvals = seated_approvals(law, hearing.approvals, needs.approval)
-    request = command.request
+    request, facts = command.request, hearing.rests_on(needs.facts)
 
     grounds = Grounds(
         rule,
-        facts=hearing.facts.stated,
+        facts=facts.stated,
         approvals=approvals,
-        attestations=hearing.facts.counted,
+        attestations=facts.counted,
         request=request.id if request is not None else None,
     )
     return Entry(

@@ -44,7 +44,7 @@ def climb(
     unmet += verdict_unmet if asked is None else told_of(asked, verdict_unmet)
     if rule is None or unmet:
         # What a denied climb would have renewed stays as it was: the renewal is not written.
-        refused = denial(state, command, unmet, now, rule=rule, hearing=hearing.facts)
+        refused = denial(state, command, unmet, now, rule=rule, hearing=hearing.brought)
         return (with_cost(law, state, refused, rule),)
     return (*before, _grant(law, state, command, rule, hearing, now))
 

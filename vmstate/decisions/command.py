@@ -145,6 +145,16 @@ class HandIn(_AboutRequest):
     statement: Signed
 
 
+class Push(CommandBase):
+    """Push an attestation ahead of any request; its signer is who asks, and the signature the
+    proof. `principal` is whom it is about.
+    """
+
+    verb: ClassVar[str] = "push"
+
+    statement: Signed
+
+
 class DenyRequest(_AboutRequest):
     """End a request as somebody who might have approved it; takes a proven actor."""
 
@@ -299,6 +309,7 @@ Command = (
     | Release
     | OpenRequest
     | HandIn
+    | Push
     | DenyRequest
     | Withdraw
     | Activate

@@ -36,6 +36,7 @@ from vmstate.decisions.command import (
     HandIn,
     LiftLock,
     OpenRequest,
+    Push,
     Recover,
     Release,
     Renew,
@@ -51,6 +52,7 @@ from vmstate.decisions.handing_in import hand_in
 from vmstate.decisions.law import Law
 from vmstate.decisions.locking import lift_lock, lock_ends, set_lock
 from vmstate.decisions.pending import Asked
+from vmstate.decisions.pushing import push
 from vmstate.decisions.recovering import recover
 from vmstate.decisions.refusing import for_stranger
 from vmstate.decisions.renewal import renew
@@ -104,13 +106,13 @@ class Decider:
         command = self._proven(state, command, now)
         answers = _ANSWERS[type(command)](self.law, state, command, now)
         granted = answers[-1].outcome != "denied"
-        if granted and command.proof == "none" and not isinstance(command, HandIn):
+        if granted and command.proof == "none" and not isinstance(command, HandIn | Push):
             raise RuntimeError(f"{command.verb} was granted to somebody whom nothing proves")
         if granted and command.order is not None:
             answers = _by_order(answers, command.order)
         unproven = command.proof == "none" and command.caller is not None
         # What is handed in proves its signer or nobody, and says nothing of its carrier.
-        if not granted and unproven and not isinstance(command, HandIn):
+        if not granted and unproven and not isinstance(command, HandIn | Push):
             answers = (*answers[:-1], for_stranger(command, answers[-1]))
         for entry in answers:
             state = state_after(state, entry, now)
@@ -125,7 +127,7 @@ class Decider:
         """
         word = "host" if command.caller is None else "none"
         known: dict[str, object] = {"order": None, "proven": word}
-        if isinstance(command, HandIn):
+        if isinstance(command, HandIn | Push):
             return command.model_copy(update=known)
         fault: Unmet | None = None
         if command.order is not None:
@@ -173,6 +175,7 @@ _ANSWERS: Mapping[type, _Answer] = {
     Renew: _one(renew),
     OpenRequest: open_request,
     HandIn: _one(hand_in),
+    Push: _one(push),
     DenyRequest: _one(deny_request),
     Withdraw: _one(withdraw),
     Activate: activate,

@@ -12,7 +12,7 @@ from vmstate.decisions.pending import Asked
 from vmstate.leases.lease import Lease, LeaseStack
 from vmstate.leases.lock import Lock
 from vmstate.leases.watermark import Watermark, passed
-from vmstate.signing import Signed
+from vmstate.signing import Attestation, Signed
 from vmstate.treasury.budget import Budget
 
 
@@ -29,6 +29,23 @@ class DrillState:
 
 
 @dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a sensor pushed about somebody ahead of any request, by receipt `seq`.
+
+    `until` is the last that it is young enough, by the law under which it was taken.
+    """
+
+    seq: int
+    signed: Signed
+    until: datetime
+
+    @property
+    def statement(self) -> Attestation:
+        assert isinstance(self.signed.statement, Attestation)
+        return self.signed.statement
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What a ledger knows that bears on one principal and what they ask.
 
@@ -39,6 +56,8 @@ class State:
     holds the open requests of everybody with the same person behind them, `asked` the one that the
     command is about, open or over. `contexts` holds, where the command is an act, the digest of the
     facts that an open lease was granted on, by the lease's number; none for those without facts.
+    `pushed` holds, where the command may rest on it or adds to it, the newest that each sensor
+    pushed about the principal, whether it still counts or not.
     """
 
     principal: str
@@ -53,6 +72,7 @@ class State:
     waiting: tuple[Asked, ...] = ()
     asked: Asked | None = None
     contexts: Mapping[int, str] = field(default_factory=dict)
+    pushed: tuple[Pushed, ...] = ()
 
     @property
     def watermark(self) -> Watermark:
@@ -77,7 +97,8 @@ class Entry:
 
     `opens`, `renews` and `ends` hold the lease as it is afterwards; at most one is set. `budget`
     is the budget as it is afterwards, `drill` the drill's mode, `lock` the lock, `asks` a request,
-    `watermark` what time looks like, `law` the one that rules from then on. `touches` are leases
+    `watermark` what time looks like, `law` the one that rules from then on, `pushes` what a sensor
+    says from then on. `touches` are leases
     whose use or sign of life this is, as they are afterwards. `spends` are ids of statements that
     count from now on as used. `scroll` is set for acts alone: the constitution says where their
     receipts go.
@@ -120,6 +141,7 @@ class Entry:
     watermark: Watermark | None = None
     asks: Asked | None = None
     law: Constitution | None = None
+    pushes: Pushed | None = None
 
 
 @dataclass(frozen=True, slots=True)

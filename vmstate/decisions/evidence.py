@@ -16,7 +16,7 @@ from vmstate.constitution.document import Fact
 from vmstate.constitution.facts import Value, read_facts, spell
 from vmstate.constitution.people import Caller, People
 from vmstate.constitution.unmet import Unmet
-from vmstate.decisions.command import Command, HandIn
+from vmstate.decisions.command import Command, HandIn, Push
 from vmstate.decisions.ordering import order_arguments
 from vmstate.signing import Approval, Attestation, Order, Request, Signed
 
@@ -125,7 +125,7 @@ def is_from(command: Command, people: People) -> bool:
 
 def is_signed(command: Command, people: People) -> bool:
     """Whether who asks has signed it, or what is handed in by it, whatever that is worth by now."""
-    signed = command.statement if isinstance(command, HandIn) else command.order
+    signed = command.statement if isinstance(command, HandIn | Push) else command.order
     key = people.keys.get(command.asked_by)
     return key is not None and signed is not None and signed.verifies(key)
 
@@ -226,6 +226,12 @@ def _attestation_fault(
     return None
 
 
+def too_old_at(statement: Attestation, declared: Mapping[str, Fact]) -> datetime | None:
+    """The last instant at which it is young enough; None if it states nothing that grows old."""
+    ages = (declared[name].max_age for name in statement.facts if name in declared)
+    return min((parse_at(statement.at) + age for age in ages if age is not None), default=None)
+
+
 def _basic_fault(signed: Signed, kind: str, at: Setting) -> Unmet | None:
     """What is wrong with any statement, before asking what it says."""
     key = at.people.keys.get(signed.by)
@@ -266,6 +272,7 @@ _REMEDIES = {
     "own": "have somebody else sign",
     "not_admitted": "have somebody sign whom the rule names",
     "repeated": "have another person sign",
+    "older": "sign what is seen now",
     "second": "have one statement signed that holds all facts",
     "locked": "have somebody sign who is not locked, or have the lock lifted",
 }

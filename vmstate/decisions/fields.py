@@ -21,7 +21,7 @@ CONTEXT = "tem_context_hash"  # the proof that is the digest of the facts which 
 OWN_PROOFS = frozenset(("command", "idempotency", "request", CONTEXT))
 
 
-def _spell_fact(value: object) -> object:
+def spell_fact(value: object) -> object:
     """A fact is text; whole numbers and decimals are spelled out, floats have no exact spelling."""
     if isinstance(value, bool | float):
         raise ValueError(f"{value!r} is not exact: write it as text, such as '0.92'")  # noqa: TRY004
@@ -53,7 +53,7 @@ Principal = Annotated[str, name("principal")]
 Word = Annotated[str, name("name")]
 Reason = Annotated[str, line("the reason")]
 FactText = Annotated[
-    str, BeforeValidator(_spell_fact), line("the fact", 4_096), AfterValidator(_check_fact)
+    str, BeforeValidator(spell_fact), line("the fact", 4_096), AfterValidator(_check_fact)
 ]
 Facts = Annotated[dict[Word, FactText], Field(max_length=FACTS)]
 Approvals = Annotated[tuple[Signed, ...], Field(max_length=APPROVALS)]

@@ -1,6 +1,6 @@
 """Hearing the case for a climb or a renewal: its evidence, whichever rule will be asked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from vmstate.canonical import Json
@@ -20,17 +20,28 @@ from vmstate.decisions.law import (
     standing_faults,
 )
 from vmstate.decisions.pending import Asked
+from vmstate.decisions.pushing import hear_pushed
 from vmstate.leases.lease import Lease
 
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """A command's evidence, and what is wrong with it whichever rule is asked."""
+    """A command's evidence, and what is wrong with it whichever rule is asked.
+
+    `brought` are the facts as the command itself holds them, `facts` as they are judged: with what
+    a sensor pushed, where something lacks that.
+    """
 
     case: Case
+    brought: FactsHeard
     facts: FactsHeard
     approvals: Heard
     unmet: tuple[Unmet, ...]
+
+    def rests_on(self, needed: Iterable[str]) -> FactsHeard:
+        """The facts behind a grant that needs these: what is not needed is not used up."""
+        unneeded = not self.brought.faults and self.case.unseen.keys().isdisjoint(needed)
+        return self.brought if unneeded else self.facts
 
 
 def hear(
@@ -38,7 +49,10 @@ def hear(
 ) -> Hearing:
     """What stands behind a climb; `asked` as in `climb`."""
     wanted = {"to": command.to, "trigger": command.trigger}
-    heard = hear_case(law, state, command, now, wanted)
+    way = (state.stack.profile(now), command.to, command.trigger)
+    rules = [n for n, r in law.document.escalations.items() if (r.from_, r.to, r.trigger) == way]
+    rules = rules if asked is None else [asked.rule]
+    heard = hear_case(law, state, command, now, wanted, rules)
     if asked is not None:
         return replace(heard, case=replace(heard.case, rule=asked.rule))
     if command.request is None or command.request.id not in {one.id for one in state.waiting}:
@@ -54,12 +68,17 @@ def hear_case(
     command: Escalate | Renew,
     now: Moment,
     wanted: Mapping[str, str],
+    rules: Iterable[str],
     *,
     pinned: Lease | None = None,
 ) -> Hearing:
-    """What stands behind going to the profile in `wanted`; a renewal is `pinned` to its lease."""
+    """What stands behind going to the profile in `wanted` by one of `rules`; a renewal is `pinned`
+    to its lease.
+    """
     at = law.setting(state, now, command.principal)
-    facts = hear_facts(command.facts, command.attestations, law.document.facts, at)
+    brought = hear_facts(command.facts, command.attestations, law.document.facts, at)
+    pushed = hear_pushed(law, state, command, rules, at)
+    facts = pushed or brought
     approvals = hear_approvals(command.approvals, command.request, at)
     unmet = [*standing_faults(law, state, command), *drill_faults(state, now)]
     unmet += lock_faults(law, state, command.principal, wanted["to"])
@@ -86,5 +105,11 @@ def hear_case(
         },
         rule=pinned.rule if pinned else None,
         balances={name: budget.available for name, budget in state.budgets.items()},
+        unseen={} if pushed is None else _unseen(command, pushed),
     )
-    return Hearing(case, facts, approvals, tuple(unmet))
+    return Hearing(case, brought, facts, approvals, tuple(unmet))
+
+
+def _unseen(command: Escalate | Renew, pushed: FactsHeard) -> dict[str, str]:
+    (signed,) = pushed.counted
+    return {name: signed.by for name in pushed.values if name not in command.facts}

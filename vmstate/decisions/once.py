@@ -14,8 +14,9 @@ included. An order is not: each time it is signed anew.
 from dataclasses import dataclass
 
 from vmstate.canonical import Json, digest, encode
-from vmstate.decisions.command import CommandBase, HandIn
+from vmstate.decisions.command import CommandBase, HandIn, Push
 from vmstate.decisions.ordering import order_arguments
+from vmstate.signing import Attestation, Signed
 
 KEY, COMMAND = "idempotency", "command"  # their names among a receipt's proofs
 
@@ -42,6 +43,9 @@ class Once:
         if isinstance(command, HandIn):
             # Signed anew whenever it is asked, it is still the same word about the same request.
             arguments["statement"] = command.statement.statement.kind
+        if isinstance(command, Push):
+            # And so is the same word about the same facts of somebody.
+            arguments["statement"] = digest(encode(_word(command.statement)))
         asked: dict[str, Json] = {
             "verb": command.verb,
             "actor": actor,
@@ -49,3 +53,10 @@ class Once:
             "arguments": arguments,
         }
         return cls(digest(encode({"actor": actor, "key": key})), digest(encode(asked)))
+
+
+def _word(signed: Signed) -> Json:
+    """What a pushed statement says, however often it is signed anew."""
+    said = signed.statement
+    about = said.facts if isinstance(said, Attestation) else {}
+    return {"kind": said.kind, "facts": {**about}}

@@ -28,7 +28,7 @@ def renew(law: Law, state: State, command: Renew, now: Moment) -> Entry:
         return denial(state, command, unmet, now, lease=command.lease)
     table = law.document.escalations[lease.rule]
     wanted = {"to": lease.profile, "trigger": lease.trigger}
-    hearing = hear_case(law, state, command, now, wanted, pinned=lease)
+    hearing = hear_case(law, state, command, now, wanted, (lease.rule,), pinned=lease)
     unmet = [*hearing.unmet, *_renewal_faults(stack, lease, table)]
     below = stack.below(lease)
     verdict = law.machine.attempt(below, lease.profile, lease.trigger, hearing.case)
@@ -46,7 +46,7 @@ def renew(law: Law, state: State, command: Renew, now: Moment) -> Entry:
         unmet.append(Unmet(NO_RULE, "renewal_gains_nothing", then, until, remedy))
     if unmet:
         refused = denial(
-            state, command, unmet, now, rule=lease.rule, hearing=hearing.facts, lease=lease.id
+            state, command, unmet, now, rule=lease.rule, hearing=hearing.brought, lease=lease.id
         )
         return with_cost(law, state, refused, lease.rule)
     limit, renewals = later(now, length), lease.renewals + 1

@@ -14,6 +14,7 @@ from vmstate.constitution.guards import (
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.decision import Entry
 from vmstate.decisions.law import Law
+from vmstate.decisions.pushing import Attested
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class Explanation:
 
     `lasts` is how long the lease would really last at most, `clipped_by` what would cut it, and
     `limits` what else would end it: uses, or the lack of them. `route`
-    holds the shortest lawful way from `held`, rung by rung; empty if there is none.
+    holds the shortest lawful way from `held`, rung by rung; empty if there is none. `attested` is
+    what a sensor pushed that it would rest on.
     """
 
     held: str
@@ -80,9 +82,18 @@ class Explanation:
     clipped_by: str | None
     limits: tuple[str, ...]
     route: tuple[Rung, ...]
+    attested: tuple[Attested, ...] = ()
 
     @classmethod
-    def of(cls, answer: Entry, held: str, route: tuple[Rung, ...], now: datetime) -> "Explanation":
+    def of(
+        cls,
+        answer: Entry,
+        held: str,
+        route: tuple[Rung, ...],
+        now: datetime,
+        *,
+        attested: tuple[Attested, ...] = (),
+    ) -> "Explanation":
         """What `answer`, decided at `now` and not written, says."""
         lease = answer.opens or answer.renews
         return cls(
@@ -95,4 +106,5 @@ class Explanation:
             clipped_by=answer.clipped_by,
             limits=() if lease is None else limits_of(lease.max_uses, lease.idle_ttl),
             route=route,
+            attested=attested,
         )

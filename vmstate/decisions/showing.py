@@ -17,7 +17,7 @@ from vmstate.decisions.calling import call_lacks
 from vmstate.decisions.climb import judge
 from vmstate.decisions.command import Activate
 from vmstate.decisions.decision import State
-from vmstate.decisions.evidence import hear_approvals
+from vmstate.decisions.evidence import hear_approvals, too_old_at
 from vmstate.decisions.hearing import hear
 from vmstate.decisions.lasting import length_of, would_last
 from vmstate.decisions.law import Law
@@ -142,9 +142,8 @@ def _signed_until(counted: Iterable[Signed], declared: Mapping[str, Fact]) -> da
             case Approval() as approval:
                 ends.append(parse_at(approval.expires_at))
             case Attestation() as attested:
-                ages = (declared[name].max_age for name in attested.facts if name in declared)
-                seen_at = parse_at(attested.at)
-                ends += [seen_at + age for age in ages if age is not None]
+                until = too_old_at(attested, declared)
+                ends += [] if until is None else [until]
             case _:
                 pass
     return min(ends, default=None)

@@ -23,6 +23,7 @@ from vmstate.decisions.command import (
     Escalate,
     HandIn,
     OpenRequest,
+    Push,
     Recover,
     Renew,
     make_command,
@@ -144,7 +145,7 @@ def statement_ids(command: Command, asked: Asked | None = None) -> tuple[str, ..
     match command:
         case OpenRequest() | Call():
             request = command.request
-        case HandIn():
+        case HandIn() | Push():
             signed.append(command.statement)
         case Recover() | Amend():
             request, signed = command.request, [*signed, *command.approvals]

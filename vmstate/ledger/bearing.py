@@ -11,8 +11,12 @@ from vmstate.decisions.command import (
     CreateBudget,
     Debit,
     DenyRequest,
+    Escalate,
     HandIn,
+    OpenRequest,
+    Push,
     Release,
+    Renew,
     Withdraw,
 )
 from vmstate.decisions.decision import State
@@ -24,6 +28,8 @@ from vmstate.errors import InputError, LedgerNotFound
 from vmstate.leases.lease import LeaseStack
 from vmstate.ledger.checkpoint import Checkpoint
 from vmstate.ledger.snapshot import Scope, Snapshot
+
+_RESTING = Escalate | Renew | OpenRequest | Activate  # what may rest on what a sensor pushed
 
 
 def state_for(snapshot: Snapshot, command: Command, law: Law, timed: tuple[str, ...]) -> State:
@@ -39,8 +45,10 @@ def state_for(snapshot: Snapshot, command: Command, law: Law, timed: tuple[str, 
     if isinstance(command, Call) and command.request is not None:
         asked = snapshot.requests.named(command.request.id)
     scope = Scope(law.constitution.baseline, law.people.family(principal), timed)
+    pushed = snapshot.pushed.about(principal) if isinstance(command, _RESTING | Push) else ()
     ids, budgets = statement_ids(command, asked), budgets_of(command, law.constitution)
-    state = snapshot.state(principal, scope, ids, budgets, asked)
+    ids = (*ids, *(one.statement.id for one in pushed))
+    state = replace(snapshot.state(principal, scope, ids, budgets, asked), pushed=pushed)
     if isinstance(command, Act | CreateBudget | Debit):
         return replace(state, contexts=_contexts(snapshot, state.stack))
     return state

@@ -194,6 +194,8 @@ def compare_tables(replay: Replay, snapshot: Snapshot) -> None:
         replay.find("the table of answered commands is not what the receipts answered")
     if {one.id: one for one in snapshot.budgets()} != replay.budgets:
         replay.find("the table of budgets is not what the receipts allocated and charged")
+    if snapshot.pushed.rows() != replay.pushed.rows:
+        replay.find("the table of pushed attestations is not what the receipts took")
     unequal = (one.id for one in snapshot.locks.every() if not _lock_hands(one))
     what = "another length by the boot hand"
     replay.find_all((f"the table of locks gives {name} {what}" for name in unequal), None)

@@ -81,8 +81,10 @@ def _takes_more(receipt: Receipt) -> bool:
 
 
 def _signers(receipt: Receipt) -> set[str]:
-    """Who signed that this be done; whoever hands a statement in does so by having signed it."""
+    """Who signed that this be done; whoever hands in or pushes a statement does so by having
+    signed it.
+    """
     authority: dict[str, Any] = receipt.fields["authority"]
     statements = [*authority["approvals"], *authority["attestations"]]
-    handed_in = receipt.type == "approval"
-    return {one["by"] for one in statements if handed_in or one["statement"]["kind"] == "order"}
+    ahead = receipt.type in {"approval", "attestation"}
+    return {one["by"] for one in statements if ahead or one["statement"]["kind"] == "order"}

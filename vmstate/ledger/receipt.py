@@ -41,6 +41,7 @@ SCROLL_OF = {
     "auth_failure": "identity",
     "request": "identity",
     "approval": "identity",
+    "attestation": "identity",
     "constitution_loaded": "guardian",
     "treasury_denial": "treasury",
     "drill_mode": "guardian",

@@ -27,6 +27,7 @@ from vmstate.ledger.laws import people_of
 from vmstate.ledger.lock_book import LockBook
 from vmstate.ledger.merkle import Tree
 from vmstate.ledger.proven import Proven
+from vmstate.ledger.pushed import PushedBook
 from vmstate.ledger.receipt import Receipt, scroll_of
 from vmstate.ledger.retold import (
     Retold,
@@ -82,6 +83,7 @@ class Replay:
     amended: Amended = field(default_factory=Amended)
     contexts: Contexts = field(default_factory=Contexts)
     proven: Proven = field(default_factory=Proven)
+    pushed: PushedBook = field(default_factory=PushedBook)
 
     def __post_init__(self) -> None:
         if self.law is not None:
@@ -376,6 +378,7 @@ _EFFECTS: Mapping[str, Callable[[Replay, Receipt, int], None]] = {
     "request": said_of_request,
     "tool_call": said_of_call,
     "approval": said_of_statement,
+    "attestation": lambda r, one, seq: r.find_all(r.pushed.take(one, r.law, r.people), seq),
     "treasury_budget": _allocated,
     "drill_mode": _mode,
     "clock_anomaly": _clock,

@@ -30,6 +30,7 @@ from vmstate.decisions.pending import (
 )
 from vmstate.leases.lease import LOCKED
 from vmstate.ledger.lock_book import LockBook
+from vmstate.ledger.pushed import PushedBook
 from vmstate.ledger.receipt import Receipt
 from vmstate.signing import Approval, Attestation, Request, Signed
 
@@ -64,6 +65,7 @@ class _Replay(Protocol):
     used: dict[str, int]
     set_back: timedelta
     locks: LockBook
+    pushed: PushedBook
 
     def find(self, what: str, seq: int | None = None) -> None: ...
 
@@ -168,7 +170,8 @@ def _used(replay: _Replay, receipt: Receipt, told: Told, seq: int) -> None:
     said = receipt.fields
     for body in (*said["authority"]["approvals"], *said["authority"]["attestations"]):
         signed = Signed.model_validate(body)
-        if signed.statement.kind != "order" and signed.statement.id not in told.statements:
+        id_, is_order = signed.statement.id, signed.statement.kind == "order"
+        if not (is_order or id_ in told.statements or replay.pushed.has(id_)):
             replay.find(f"rests on a statement by {signed.by!r} that was not handed in", seq)
     replay.requests.end(told, ACTIVATED, receipt.at)
 

@@ -130,6 +130,16 @@ CREATE TABLE handed_in (
     PRIMARY KEY (request_seq, id)
 ) STRICT, WITHOUT ROWID;
 
+-- The newest that each sensor pushed about somebody ahead of any request: which receipt holds it.
+CREATE TABLE pushed (
+    principal  TEXT NOT NULL,
+    by         TEXT NOT NULL,
+    seq        INTEGER NOT NULL,
+    until_us   INTEGER NOT NULL,        -- the last that it is young enough
+    PRIMARY KEY (principal, by)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pushed_until ON pushed (until_us);
+
 CREATE TABLE budget (
     id          TEXT PRIMARY KEY,
     seq         INTEGER NOT NULL,       -- the receipt that allocated it

@@ -22,6 +22,7 @@ from vmstate.ledger.finding import SEE_AUDIT
 from vmstate.ledger.lease_table import LeaseTable
 from vmstate.ledger.lock_table import LockTable
 from vmstate.ledger.merkle import Tree
+from vmstate.ledger.pushed import PushedTable
 from vmstate.ledger.receipt import Receipt, spell_leaf
 from vmstate.ledger.rows import PAGE, Connection
 from vmstate.treasury.budget import Budget
@@ -77,6 +78,7 @@ class Snapshot:
         self.leases = LeaseTable(connection)
         self.requests = AskedTable(connection)
         self.locks = LockTable(connection)
+        self.pushed = PushedTable(connection)
 
     def head(self) -> Head:
         row = next(self._db.execute(_HEAD), None)

@@ -110,7 +110,7 @@ class Transaction(Snapshot):
         )
         receipt = write_receipt(entry, now.wall, place)
         self._insert(receipt, entry, place)
-        self._move(entry, place.seq)
+        self._move(entry, place.seq, now)
         targets = self._targets
         if entry.law is not None:
             self._put_in_force(entry.law)
@@ -144,7 +144,7 @@ class Transaction(Snapshot):
             row = _head_row(self._tree, note, self._watermark)
             self._execute(f"INSERT OR REPLACE INTO head VALUES (1{', ?' * len(row)})", row)
 
-    def _move(self, entry: Entry, seq: int) -> None:
+    def _move(self, entry: Entry, seq: int, now: Moment) -> None:
         """Make the change that receipt `seq` stands for."""
         if entry.opens is not None:
             self.leases.open(entry.opens)
@@ -158,9 +158,15 @@ class Transaction(Snapshot):
             self.locks.write(entry.lock)
         if entry.asks is not None:
             self.requests.write(entry.asks, seq)
+        if entry.pushes is not None:
+            self.pushed.write(entry.pushes, now.wall)
         if entry.drill is not None and entry.drill.until is not None:
             row = (*moment_row(entry.drill.until), int(entry.drill.off))
             self._execute("INSERT OR REPLACE INTO drill VALUES (1, ?, ?, ?, ?)", row)
+        self._count_once(entry, seq)
+
+    def _count_once(self, entry: Entry, seq: int) -> None:
+        """Note what receipt `seq` uses up: an idempotency key, and statements."""
         if once.KEY in entry.proofs:
             answered = (entry.proofs[once.KEY], entry.proofs[once.COMMAND], seq)
             self._execute("INSERT INTO answered VALUES (?, ?, ?)", answered)

@@ -61,9 +61,10 @@ def check_statements(replay: _Replay, receipt: Receipt, seq: int) -> None:
             rebuilt = rebuild_request(receipt).id
         if rebuilt != request:
             replay.find("its request is not the digest of what was granted", seq)
-    # What is handed in for an open request counts where that one is activated.
-    handed_in = receipt.type == "approval"
-    if handed_in:
+    # What is handed in for an open request counts where that one is activated, and what is pushed
+    # where something is granted on it.
+    ahead = receipt.type in {"approval", "attestation"}
+    if receipt.type == "approval":
         request = said["what"]["detail"]["request"]
     for body in (*said["authority"]["approvals"], *said["authority"]["attestations"]):
         try:
@@ -74,7 +75,7 @@ def check_statements(replay: _Replay, receipt: Receipt, seq: int) -> None:
         _verify(replay, receipt, signed, request)
         # One order may take several rungs down, or renew one and climb: receipts in a row.
         id_, is_order = signed.statement.id, isinstance(signed.statement, Order)
-        if replay.falling != (id_, seq) if is_order else not handed_in:
+        if replay.falling != (id_, seq) if is_order else not ahead:
             replay.use(id_, seq)
         if is_order:
             replay.falling = (id_, seq + 1)
