@@ -44,6 +44,7 @@ WRITING = {
     "lock",
     "unlock",
     "amend",
+    "attest",
     "request",
     "hook",
 }

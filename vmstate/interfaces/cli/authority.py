@@ -9,6 +9,7 @@ import click
 from vmstate.canonical import Json, format_at, format_duration
 from vmstate.errors import LedgerNotFound
 from vmstate.interfaces.cli.asking import key_options, key_owner, read_key, shown_by, signs_as
+from vmstate.interfaces.cli.attest import attested_body
 from vmstate.interfaces.cli.locks import lock_body
 from vmstate.interfaces.cli.notify import backlog_body
 from vmstate.interfaces.cli.options import (
@@ -192,14 +193,21 @@ def why(settings: Settings, /, profile: str, **given: Any) -> None:
         until, lasts = spell_time(explanation.expires_at), format_duration(explanation.lasts)
         limits = "".join(f"; {one}" for one in explanation.limits)
         click.echo(f"yes, by {explanation.rule}: until {until} ({lasts}{cut}){limits}")
+        _say_attested(explanation)
     else:
         say_denial(explanation.unmet, explanation.rule)
+        _say_attested(explanation)
         law = authority.constitution
         if explanation.route:
             _say_route(explanation)
         elif profile in law.document.profiles and not law.includes(explanation.held, profile):
             say(f"no way leads there for {asked.principal}")
     raise SystemExit(OK if explanation.granted else DENIED)
+
+
+def _say_attested(explanation: "Explanation") -> None:
+    for one in explanation.attested:
+        say(f"attested by {one.by}, good until {spell_time(one.good_until)}")
 
 
 def _say_route(explanation: "Explanation") -> None:
@@ -232,6 +240,7 @@ def _explanation_body(explanation: "Explanation") -> dict[str, Json]:
         "expires_at": format_at(explanation.expires_at) if explanation.expires_at else None,
         "clipped_by": explanation.clipped_by,
         "limits": list(explanation.limits),
+        "attested": [attested_body(one) for one in explanation.attested],
         "unmet": unmet,
         "route": route,
     }

@@ -43,11 +43,15 @@ def patiently(settings: Settings, ask: Callable[[], _T]) -> _T:
 def follow_request(
     settings: Settings, door: "Door", prepared: "Request", key: "Signer | None"
 ) -> "Receipt":
-    """Wait until the request is complete, or over, and activate it."""
+    """Wait until the request is complete, or over, and activate it.
+
+    One that a sensor's push completes stays pending, and lacks nothing any more.
+    """
 
     def wait() -> bool:
         seen = door.version()
-        if door.request(prepared.id).state != "pending":
+        shown = door.request(prepared.id)
+        if shown.state != "pending" or not shown.missing:
             return False
         door.wait(seen, LOOK_AGAIN)
         return True

@@ -43,6 +43,7 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "may": ("authority", "may", "Answer whether somebody may do something now."),
     "why": ("authority", "why", "Say what a request would come to, and what is missing."),
     "request": ("requests", "request", "Requests that wait for others' signatures."),
+    "attest": ("attest", "attest", "Push what a sensor sees, ahead of any request."),
     "sign": ("statements", "sign", "Approve or attest a prepared request."),
     "keys": ("keys", "keys", "Make and show keys of people, and tokens of programs."),
     "receipts": ("receipts", "receipts", "List, show and follow what was decided."),

@@ -318,10 +318,14 @@ def get_receipt(caller: Caller, of: OfReceipt) -> ReceiptShown:
 
 
 def _without_values(receipt: Receipt, caller: Caller) -> dict[str, Any]:
-    """The receipt as an agent may see it: its unmet requirements by kind, not by value."""
+    """The receipt as an agent may see it: its unmet requirements by kind, not by value, and of
+    what a sensor pushed about it that it did.
+    """
     document = caller.door.constitution.document
     missing = list(name_missing(receipt.unmet, document, prefix=caller.prefix))
     authority = {**receipt.fields["authority"], "unmet": missing}
+    if receipt.type == "attestation":
+        authority |= {"facts": {}, "attestations": []}
     return {**receipt.fields, "authority": authority}
 
 
