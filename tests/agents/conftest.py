@@ -289,9 +289,13 @@ def anyio_backend():
 def make_desks(tmp_path):
     made = []
 
-    def make(visibility="hide", *, server="desk", extra=""):
+    def make(visibility="hide", *, server="desk", changes=(), extra=""):
         clock = VirtualClock(NOON)
-        law = read_constitution(f"{_law_text(visibility)}{extra}".encode())
+        text = _law_text(visibility)
+        for old, new in changes:
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        law = read_constitution(f"{text}{extra}".encode())
         vm = Authority.create(law, tmp_path / f"ledger-{len(made)}.db", clock=clock)
         made.append(vm)
         return Desks(vm, clock, Behind(), Warden(vm, server))

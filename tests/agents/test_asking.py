@@ -7,6 +7,7 @@ import pytest
 from vmstate.errors import InputError, LedgerNotFound
 from vmstate.interfaces.mcp.own import OWN, Caller
 from vmstate.interfaces.mcp.warden import OWN_REFUSALS
+from vmstate.keys import PrivateKey
 
 TOOLS = {tool.name: tool for tool in OWN}
 
@@ -179,3 +180,73 @@ def test_a_request_that_is_withdrawn_makes_room_and_is_approved_no_more(desks):
     assert guardian(desks)["status"] == "pending"
     again = use(desks, "withdraw_request", request=first)
     assert (again["status"], again["missing"][0]["kind"]) == ("denied", "request")
+
+
+# ---- what a sensor pushed -----------------------------------------------------------------------
+
+LOAD = 'load = { type = "decimal", attested_by = "sensors", max_age = "2m" }'
+SENSOR = f"""
+[escalations.guardian_on_load]
+from    = "operator"
+to      = "guardian"
+trigger = "load_seen"
+ttl     = "15m"
+needs.facts.load = {{ min = "0.83" }}
+
+[principals.meter]
+key = "{PrivateKey.derive("meter").public}"
+"""
+
+
+@pytest.fixture
+def metered(make_desks):
+    """A law with a sensor, and an agent that is an operator."""
+    desks = make_desks(
+        changes=(
+            ("[groups]\n", '[groups]\nsensors = ["meter"]\n'),
+            ("[facts]\n", f"[facts]\n{LOAD}\n"),
+        ),
+        extra=SENSOR,
+    )
+    desks.operator()
+    return desks
+
+
+def push(desks, load):
+    key = PrivateKey.derive("meter")
+    return desks.vm.push("meter", desks.agent, {"load": load}, key).raise_for_denial()
+
+
+def test_what_a_sensor_pushed_lets_an_agent_climb_at_once(metered):
+    wanted = {"to": "guardian", "trigger": "load_seen"}
+    assert use(metered, "why", **wanted)["would_be_granted"] is None
+    push(metered, "0.91")
+    assert use(metered, "why", **wanted)["would_be_granted"] is True
+    taken = use(metered, "request_escalation", **wanted)
+    assert (taken["status"], taken["profile"]) == ("granted", "guardian")
+
+
+def test_an_agent_is_not_told_what_a_sensor_sees_of_it(metered):
+    pushed = push(metered, "0.4321")
+    wanted = {"to": "guardian", "trigger": "load_seen"}
+    told = [use(metered, "why", **wanted), use(metered, "request_escalation", **wanted)]
+    told.append(use(metered, "request_escalation", **wanted, facts={"load": "0.99"}))
+    assert [one.get("status") for one in told[1:]] == ["denied", "denied"]
+    assert told[1]["missing"] == [
+        {"kind": "fact", "source": "an attestation by sensors", "name": "load"}
+    ]
+    told += [use(metered, "get_receipt", receipt=one["receipt"]) for one in told[1:]]
+    told.append(use(metered, "get_receipt", receipt=pushed.seq))
+    assert "0.4321" not in json.dumps(told)
+
+
+def test_a_request_that_a_sensor_bears_out_while_it_waits_may_be_taken(metered):
+    asked = use(
+        metered, "request_escalation", to="guardian", trigger="load_seen", facts={"load": "0.91"}
+    )
+    assert asked["status"] == "pending"
+    push(metered, "0.91")
+    checked = use(metered, "check_request", request=asked["request"])
+    assert (checked["status"], checked["missing"], checked["poll_after"]) == ("approved", [], None)
+    assert checked["next"]["tool"] == "vmstate_activate"
+    assert use(metered, "activate", request=asked["request"])["status"] == "granted"

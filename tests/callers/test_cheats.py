@@ -57,6 +57,18 @@
 | attest a threat of one's own                                       | attestation_not_admitted   |
 | hand in what was attested about somebody else                      | attestation_other_subject  |
 | state another confidence than was attested                         | fact_differs               |
+| push what was attested as no sensor                                | attestation_not_admitted   |
+| push a threat about oneself                                        | attestation_own            |
+| push in a sensor's name what one's own key signed                  | attestation_signature      |
+| push what was seen too long ago                                    | attestation_stale          |
+| push again what a grant used up                                    | attestation_used           |
+| push again what was said before something newer                    | attestation_older          |
+| rest a second time on what was pushed once                         | fact_missing               |
+| rest on what was pushed about somebody else                        | fact_missing               |
+| rest on what was pushed too long ago                               | fact_missing               |
+| rest on what a sensor pushed that an amendment took the word of    | fact_missing               |
+| rest on what a sensor pushed that is locked                        | fact_missing               |
+| state another confidence than was pushed                           | fact_differs               |
 | hand in an order a second time                                     | order_used                 |
 | hand in an order for another lease                                 | order_other_subject        |
 | hand in an order that is too old                                   | order_stale                |
@@ -68,6 +80,7 @@
 |--------------------------------------------------------------------|----------------------------|
 | write a lease row into the file                                    | found by audit             |
 | lengthen a lease in the file                                       | found by audit             |
+| write into the file what a sensor never pushed                     | found by audit             |
 | change who asked in a receipt                                      | found by audit             |
 | let a drill's authority open a live gate                           | call_drill                 |
 | switch drill mode on in the live ledger, over the socket           | InputError                 |
@@ -90,6 +103,7 @@ import pytest
 
 from vmstate import wire
 from vmstate.authority import Authority
+from vmstate.canonical import format_at
 from vmstate.decisions.command import Call, Release, make_command
 from vmstate.errors import InputError, LedgerUnavailable, UnknownPrincipal, VmstateError
 from vmstate.interfaces.cli.main import run
@@ -109,6 +123,7 @@ CRISIS = "the building is on fire, all of it"
 TOKEN = new_token()
 OTHER_AGENT = "did:vm:agent:8"
 TOOLS = '[tools.git]\ntools."*" = { profile = "operator" }\n'
+NO_SENSORS = b'sensors    = ["did:vm:sensor:nobody"]'
 THREAT = {"threat.id": "T-1", "threat.type": "intrusion", "threat.confidence": "0.92"}
 
 
@@ -520,6 +535,106 @@ def _(service):
     return _threatened(service, **{"threat.confidence": "0.99"})
 
 
+def _pushed(service, *, by=SENSOR, about=ADA, signer=None, at=None, **changes):
+    """What the sensor signed about somebody, pushed by an account that is nobody's."""
+    operator(service.at("ada"))
+    carrier = service.at(STRANGER)
+    statement = carrier.prepare_attestation(by, about, THREAT)
+    changes |= {} if at is None else {"at": format_at(at)}
+    signed = sign(statement.model_copy(update=changes), service.key(signer or by))
+    return carrier, signed, carrier.push_signed(signed)
+
+
+def _rests(service, **fields):
+    return service.at("ada").escalate(ADA, "guardian", trigger="threat_detected", **fields)
+
+
+def _used_up(service):
+    carrier, signed, receipt = _pushed(service)
+    receipt.raise_for_denial()
+    lease = _rests(service).raise_for_denial().lease
+    service.at("ada").release(ADA, lease).raise_for_denial()
+    return carrier, signed
+
+
+@cheat("push what was attested as no sensor", "attestation_not_admitted")
+def _(service):
+    return _pushed(service, by=BOB)[2]
+
+
+@cheat("push a threat about oneself", "attestation_own")
+def _(service):
+    return _pushed(service, by=SENSOR, about=SENSOR)[2]
+
+
+@cheat("push in a sensor's name what one's own key signed", "attestation_signature")
+def _(service):
+    return _pushed(service, signer=ADA)[2]
+
+
+@cheat("push what was seen too long ago", "attestation_stale")
+def _(service):
+    return _pushed(service, at=service.now - timedelta(minutes=2, seconds=1))[2]
+
+
+@cheat("push again what a grant used up", "attestation_used")
+def _(service):
+    carrier, signed = _used_up(service)
+    return carrier.push_signed(signed)
+
+
+@cheat("push again what was said before something newer", "attestation_older")
+def _(service):
+    carrier, signed, _ = _pushed(service)
+    service.wait(seconds=1)
+    _pushed(service)[2].raise_for_denial()
+    return carrier.push_signed(signed)
+
+
+@cheat("rest a second time on what was pushed once", "fact_missing")
+def _(service):
+    _used_up(service)
+    return _rests(service)
+
+
+@cheat("rest on what was pushed about somebody else", "fact_missing")
+def _(service):
+    _pushed(service, about=BOB)[2].raise_for_denial()
+    return _rests(service)
+
+
+@cheat("rest on what was pushed too long ago", "fact_missing")
+def _(service):
+    _pushed(service)[2].raise_for_denial()
+    service.wait(minutes=2, seconds=1)
+    return _rests(service)
+
+
+@cheat("rest on what a sensor pushed that an amendment took the word of", "fact_missing")
+def _(service):
+    _pushed(service)[2].raise_for_denial()
+    toml = service.vm.constitution.toml.replace(b'sensors    = ["did:vm:sensor:edr"]', NO_SENSORS)
+    asked = {"reason": "it sees too much"}
+    request = service.vm.prepare_amendment(BOB, toml, **asked)
+    asked |= {"request": request, "approvals": (approval(service, request, SOVEREIGN),)}
+    service.vm.amend(BOB, toml, key=service.key(BOB), **asked).raise_for_denial()
+    return _rests(service)
+
+
+@cheat("rest on what a sensor pushed that is locked", "fact_missing")
+def _(service):
+    _pushed(service)[2].raise_for_denial()
+    key = service.key(SOVEREIGN)
+    service.vm.lock(SOVEREIGN, principal=SENSOR, reason="odd", key=key).raise_for_denial()
+    return _rests(service)
+
+
+@cheat("state another confidence than was pushed", "fact_differs")
+def _(service):
+    _pushed(service)[2].raise_for_denial()
+    return _rests(service, facts={"threat.confidence": "0.99"})
+
+
 def _ordered(service, **changes):
     """An order of the sovereign's for another's lease, changed before it was signed."""
     lease = operator(service.at("ada")).lease
@@ -601,6 +716,14 @@ def _(service):
 @cheat("lengthen a lease in the file", "found by audit")
 def _(service):
     return _edited(service, "UPDATE lease SET deadline_us = deadline_us + 1000000")
+
+
+@cheat("write into the file what a sensor never pushed", "found by audit")
+def _(service):
+    row = f"'{ADA}', '{SENSOR}', 1, 9000000000000000"
+    found = _edited(service, f"INSERT INTO pushed VALUES ({row})")  # noqa: S608
+    assert [one.code for one in _rests(service).unmet] == ["fact_missing"] * 2
+    return found
 
 
 @cheat("change who asked in a receipt", "found by audit")

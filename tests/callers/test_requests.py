@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from vmstate.errors import LedgerUnavailable
+from vmstate.decisions.command import Escalate, make_command
+from vmstate.errors import LedgerUnavailable, UnknownPrincipal
 from vmstate.serving import REFUSALS
 from vmstate.signing import approve
 
@@ -85,3 +86,56 @@ def test_nobody_activates_or_withdraws_for_the_agent(service):
     for ask in (service.at("ada").activate, service.at("ada").withdraw):
         assert "not_caller" in {one.code for one in ask(AGENT, request).unmet}
     assert agent.request(request).state == "pending"
+
+
+# ---- what sensors push --------------------------------------------------------------------------
+
+THREAT = {"threat.type": "intrusion", "threat.confidence": "0.92"}
+SENSOR = "did:vm:sensor:edr"
+
+
+def threatened(service, client):
+    client.escalate(AGENT, "operator", trigger="operator_request", reason=service.reason)
+    return client.escalate(AGENT, "guardian", trigger="threat_detected")
+
+
+def test_a_sensor_on_any_account_pushes_and_an_agent_climbs(service):
+    agent, stranger = service.at("agent"), service.at("stranger")
+    pushed = stranger.push(SENSOR, AGENT, THREAT, service.key(SENSOR))
+    assert pushed.fields["who"] == {"actor": SENSOR, "principal": AGENT, "proof": "key"}
+    assert agent.attested() == service.vm.attested()
+    granted = threatened(service, agent).raise_for_denial()
+    assert granted.fields["who"]["proof"] == "peer"
+    assert [one["by"] for one in granted.fields["authority"]["attestations"]] == [SENSOR]
+    assert agent.attested() == ()
+    service.check_audit()
+
+
+def test_a_stranger_pushes_nothing_of_their_own_and_reads_nothing_that_stands(service):
+    stranger = service.at("stranger")
+    forged = stranger.push(SENSOR, AGENT, THREAT, service.key(AGENT))
+    assert [one.code for one in forged.unmet] == ["attestation_signature"]
+    with pytest.raises(UnknownPrincipal):
+        stranger.attested()
+    assert not threatened(service, service.at("agent")).granted
+    service.check_audit()
+
+
+def test_a_sensor_that_was_not_answered_asks_again_under_its_key(service):
+    stranger = service.at("stranger")
+    first, again = (
+        stranger.push(SENSOR, AGENT, THREAT, service.key(SENSOR), idempotency_key="reading 7")
+        for _ in range(2)
+    )
+    assert first.id == again.id
+    assert len(service.vm.receipts(type_="attestation")) == 1
+
+
+def test_why_at_the_socket_says_who_attested_it(service):
+    agent = service.at("agent")
+    agent.escalate(AGENT, "operator", trigger="operator_request", reason=service.reason)
+    service.vm.push(SENSOR, AGENT, THREAT, service.key(SENSOR)).raise_for_denial()
+    asked = {"principal": AGENT, "to": "guardian", "trigger": "threat_detected"}
+    told = agent.why(make_command(Escalate, asked))
+    assert told.granted
+    assert [one.by for one in told.attested] == [SENSOR]

@@ -1,7 +1,10 @@
 """What a sensor pushed ahead of any request stands behind what its principal asks for, once."""
 
+from contextlib import closing
 from datetime import timedelta
+from itertools import product
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -195,7 +198,7 @@ def test_it_is_used_up_by_the_grant_and_the_sensor_pushes_the_next(watched):
 
 def test_a_renewal_rests_on_it_too_and_takes_another(watched):
     lease = threatened(watched).lease
-    watched.wait(minutes=5)
+    watched.wait(minutes=1)
     refused = watched.vm.renew(watched.ada, lease)
     assert codes(refused) == ["fact_missing", "fact_missing"]
     pushed(watched)
@@ -287,6 +290,36 @@ def test_of_two_sensors_the_newest_speaks_and_they_are_never_mixed(make_world):
     assert threatened(world).fields["authority"]["attestations"][0]["by"] == IDS
 
 
+def test_a_row_under_another_name_does_not_bring_an_older_word_back(watched):
+    (first,) = watched.vm.attested()
+    watched.wait(seconds=1)
+    newest = pushed(watched, {**watched.threat, "threat.confidence": "0.10"})
+    with closing(apsw.Connection(str(watched.vm.ledger.path))) as db:
+        row = (watched.ada, watched.one, first.receipt, 9_000_000_000_000_000)
+        db.execute("INSERT INTO pushed VALUES (?, ?, ?, ?)", row)
+    assert [one.receipt for one in watched.vm.attested()] == [newest.seq]
+
+
+def test_a_newer_word_about_something_else_does_not_stand_before_what_is_needed(make_world):
+    extra = f"""
+[principals."{IDS}"]
+key = "{PrivateKey.derive(IDS).public}"
+
+[escalations.guardian_for_a_reason]
+from = "operator"
+to = "guardian"
+trigger = "threat_detected"
+ttl = "1m"
+needs.reason = {{ min_length = 40 }}
+"""
+    world = make_world(SECOND, extra=extra)
+    world.operator()
+    pushed(world)
+    world.wait(seconds=1)
+    pushed(world, {"threat.id": "T-9"}, by=IDS).raise_for_denial()
+    assert threatened(world).rule == "guardian_on_threat"
+
+
 def test_a_lock_on_its_sensor_leaves_it_standing_for_nothing(watched):
     lock = watched.vm.lock(
         watched.root, principal=watched.sensor, reason="odd", key=watched.key(watched.root)
@@ -312,6 +345,24 @@ def test_an_amendment_leaves_it_standing_for_nothing(watched):
     assert pushed(watched).granted
     assert threatened(watched).granted
     assert intact(watched)
+
+
+def test_a_row_that_no_push_bears_out_says_nothing(world):
+    world.operator()
+    request, _ = asked_to_wait(world, facts=world.threat)
+    never_pushed = world.vm.attest(request.id, world.sensor, world.key(world.sensor)).seq
+    world.vm.withdraw(world.ada, request.id)
+    world.operator(world.bob)
+    about_bob = pushed(world, about=world.bob).seq
+    handed_in = threatened(world, world.bob, attestations=(world.attestation(principal=world.bob),))
+    receipts = (never_pushed, about_bob, handed_in.seq, 999)
+    for by, seq in product((world.sensor, world.one), receipts):
+        with closing(apsw.Connection(str(world.vm.ledger.path))) as db:
+            row = (world.ada, by, seq, 9_000_000_000_000_000)
+            db.execute("INSERT OR REPLACE INTO pushed VALUES (?, ?, ?, ?)", row)
+        assert world.vm.attested(world.ada) == ()
+        assert codes(threatened(world)) == ["fact_missing", "fact_missing"]
+        assert not intact(world)
 
 
 # ---- what the requester is told -------------------------------------------------------------

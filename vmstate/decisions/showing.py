@@ -80,6 +80,13 @@ class Pending:
         """Whether it may still be signed or activated."""
         return self.state in {"pending", "complete"}
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether nobody has to sign any more: it is complete, or what a sensor pushed bears out
+        the facts of one that is pending.
+        """
+        return self.state == "complete" or (self.state == "pending" and not self.missing)
+
 
 def show(law: Law, state: State, asked: Asked, now: Moment) -> Pending:
     """`asked` as of `now`; `state` is its principal's."""

@@ -21,10 +21,9 @@ from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.rows import Connection
 from vmstate.signing import Attestation, Signed
 
-# Whether the receipt that a row names took an attestation about its principal.
+# With the receipt that a row names, if that took an attestation; whose it is says its body.
 _SELECT = """SELECT pushed.by, pushed.principal, pushed.seq, until_us, body FROM pushed
-    JOIN receipt ON receipt.seq = pushed.seq AND receipt.type = 'attestation'
-    AND receipt.outcome = 'recorded' AND receipt.principal = pushed.principal"""
+    JOIN receipt ON receipt.seq = pushed.seq AND receipt.type = 'attestation'"""
 _ABOUT = f"{_SELECT} WHERE pushed.principal = ? ORDER BY pushed.seq"
 _EVERY = f"{_SELECT} ORDER BY pushed.seq"
 

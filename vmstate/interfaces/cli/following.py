@@ -43,15 +43,12 @@ def patiently(settings: Settings, ask: Callable[[], _T]) -> _T:
 def follow_request(
     settings: Settings, door: "Door", prepared: "Request", key: "Signer | None"
 ) -> "Receipt":
-    """Wait until the request is complete, or over, and activate it.
-
-    One that a sensor's push completes stays pending, and lacks nothing any more.
-    """
+    """Wait until nobody has to sign the request any more, or it is over, and activate it."""
 
     def wait() -> bool:
         seen = door.version()
         shown = door.request(prepared.id)
-        if shown.state != "pending" or not shown.missing:
+        if shown.is_ready or not shown.is_open:
             return False
         door.wait(seen, LOOK_AGAIN)
         return True

@@ -359,7 +359,7 @@ def _say_taken(settings: Settings, door: "Door", receipt: "Receipt", id_: str) -
     now = shown_by(door.request, id_) if receipt.granted else None
     if now is not None:
         until = spell_time(now.good_until)
-        what = "may be activated" if now.state == "complete" else "waits for more"
+        what = "may be activated" if now.is_ready else "waits for more"
         if now.state == "complete" and is_call(now.request):
             what = "lets the call be made"
         said = f"{short_id(id_)} is {now.state}: it {what} until {until}"

@@ -188,17 +188,18 @@ class Caller:
     def shown(self, pending: Pending) -> Answer:
         """How a request of the caller's stands, and what to do about it next."""
         states = {"pending": "pending", "complete": "approved"}
-        tool = {"pending": "check_request", "complete": "activate"}.get(pending.state)
+        state = "complete" if pending.is_ready else pending.state
+        tool = {"pending": "check_request", "complete": "activate"}.get(state)
         arguments = {"request": pending.id}
         then = None if tool is None else Next(tool=f"{self.prefix}{tool}", arguments=arguments)
-        if then is not None and pending.state == "complete" and is_call(pending.request):
+        if then is not None and state == "complete" and is_call(pending.request):
             then = _call_again(pending.request)
         missing = name_missing(pending.missing, self.door.constitution.document)
         return Answer(
-            status=states.get(pending.state, pending.state),
+            status=states.get(state, state),
             profile=self.door.standing(self.principal).profile,
             request=pending.id,
-            poll_after=POLL_AFTER if pending.state == "pending" else None,
+            poll_after=POLL_AFTER if state == "pending" else None,
             approvals=sum(len(stage.approved) for stage in pending.stages),
             rule=pending.rule,
             missing=[Missing.model_validate(one) for one in missing],
