@@ -16,6 +16,7 @@ TEXT = README.read_text(encoding="utf-8")
 BLOCKS = BLOCK.findall(TEXT)
 STORY = "## An agent asks\n"  # told in a folder of its own; the rest goes on in one
 FILE = re.compile(r"# (\w+\.py)\n")  # how a block begins that is a file of the story
+MOVES = re.compile(r"\bcd (\S+)$")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 SECONDS = 90  # for one command; the slowest waits 20 for the end of a lease
 
@@ -84,8 +85,10 @@ def split():
 
 
 def tour(text, folder):
-    """Run every console block of `text` as it is written there."""
+    """Run every console block of `text` as it is written there; `cd` at a command's end counts."""
     for kind, block in BLOCK.findall(text):
         for command, expected in commands(block) if kind == "console" else ():
             seen = run_in_terminal(command, folder)
             assert matches(expected, seen), f"$ {command}\n{seen}\n--- expected\n{expected}"
+            if moved := MOVES.search(command):
+                folder = (folder / moved[1]).resolve(strict=True)

@@ -3,9 +3,10 @@
 Law 2: the table can be derived again. It says of each sensor and each principal which receipt
 holds the newest attestation, and until when that is young enough; the statement itself stands in
 the receipt alone, so a row that no such receipt bears out says nothing. Each push takes away the
-rows that are too old by then, so that there are never more than sensors' fresh words.
+rows that are too old by then, so that there are no more than were fresh at the last one.
 """
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -93,6 +94,7 @@ class PushedBook:
     """What was pushed as far as receipts tell, by whom and about whom."""
 
     told: dict[tuple[str, str], _Told] = field(default_factory=dict)
+    ends: list[tuple[datetime, tuple[str, str]]] = field(default_factory=list)  # a heap
 
     @property
     def rows(self) -> dict[tuple[str, str], tuple[int, int]]:
@@ -119,8 +121,16 @@ class PushedBook:
         earlier = self.told.get(key)
         if earlier is not None and seen_at <= earlier.seen_at <= at + SKEW_FOR:
             yield f"takes what is no newer than receipt {earlier.seq}"
-        self.told = {one: told for one, told in self.told.items() if told.until >= at}
+        self._forget(at)
         self.told[key] = _Told(receipt.seq, statement.id, seen_at, until)
+        heapq.heappush(self.ends, (until, key))
+
+    def _forget(self, at: datetime) -> None:
+        """Forget what is too old `at` some time, as the table does."""
+        while self.ends and self.ends[0][0] < at:
+            until, key = heapq.heappop(self.ends)
+            if key in self.told and self.told[key].until == until:
+                del self.told[key]
 
 
 def _unfit(
