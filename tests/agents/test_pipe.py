@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import os
+import pty
 import shutil
 import signal
 import struct
@@ -10,6 +12,7 @@ import sys
 import termios
 import threading
 import time
+import tty
 from pathlib import Path
 
 import pytest
@@ -41,15 +44,18 @@ RUN = (
 
 
 class Gate:
-    def __init__(self, folder, leave):
+    """A gate, an agent's end of its input, and `answers`, the other end of its output."""
+
+    def __init__(self, folder, leave, output=subprocess.PIPE, answers=None):
         command = ("gate", "--as", "agent:7", "--", sys.executable, ODD, "plain")
         self.process = subprocess.Popen(
             [sys.executable, "-c", RUN.format(leave), *command],
             cwd=folder,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.DEVNULL,
         )
+        self.answers = answers or self.process.stdout
         self._limit = threading.Timer(LIMIT, self.process.kill)  # and its pipe is at an end
         self._limit.start()
         info = {"protocolVersion": "2025-06-18", "capabilities": {}}
@@ -58,51 +64,92 @@ class Gate:
         assert self.ask(json.dumps(first))["id"] == 1
 
     def ask(self, line):
-        self.process.stdin.write(line.encode() + b"\n")
+        self.say(line.encode() + b"\n")
+        return json.loads(self.answers.readline())
+
+    def say(self, lines):
+        self.process.stdin.write(lines)
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
 
     def close(self):
         self._limit.cancel()
         self.process.kill()
         self.process.wait()
         self.process.stdin.close()
-        self.process.stdout.close()
+        self.answers.close()
 
 
 @pytest.fixture
-def leave():
-    return 15.0
-
-
-@pytest.fixture
-def gate(made, tmp_path, leave):
+def folder(made, tmp_path):
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    it = Gate(tmp_path, leave)
+    return tmp_path
+
+
+@pytest.fixture
+def gate(folder):
+    it = Gate(folder, 15.0)
     yield it
     it.close()
 
 
-def test_a_gate_that_is_told_to_stop_does_so_although_its_agents_pipe_is_open(gate, tmp_path):
+@pytest.fixture
+def gate_at_a_terminal(folder):
+    """Its output is a terminal, of which nobody can tell when it has room."""
+    main, side = pty.openpty()
+    tty.setraw(side)
+    it = Gate(folder, 1.0, side, os.fdopen(main, "rb"))
+    os.close(side)
+    yield it
+    it.close()
+
+
+def test_a_gate_that_is_told_to_stop_does_so_although_its_agents_pipe_is_open(gate, folder):
     gate.ask(_call("look"))
     gate.process.send_signal(signal.SIGTERM)
     assert gate.process.wait(SECONDS) == 0
-    assert _counted(tmp_path) == 1
+    assert _counted(folder) == 1
 
 
-@pytest.mark.parametrize("leave", [1.0])
-def test_a_gate_that_is_told_to_stop_does_so_although_its_agent_reads_nothing(gate, tmp_path):
+def test_a_gate_that_is_told_to_stop_does_so_although_its_agent_reads_nothing(gate, folder):
     gate.ask(_call("look"))
-    room = fcntl.fcntl(gate.process.stdout, fcntl.F_SETPIPE_SZ, 4_096)
-    gate.process.stdin.write(b"{\n" * 200)
-    gate.process.stdin.flush()
+    fcntl.fcntl(gate.answers, fcntl.F_SETPIPE_SZ, 4_096)  # room for one answer, whatever its size
+    gate.say(b"{\n" * 200)
+    _wait_for_an_answer(gate)
+    gate.process.send_signal(signal.SIGTERM)
+    assert gate.process.wait(SECONDS) == 0
+    assert _counted(folder) == 1
+
+
+def test_a_gate_at_a_terminal_that_nobody_reads_stops_as_well(gate_at_a_terminal, folder):
+    gate = gate_at_a_terminal
+    assert gate.ask(_call("look"))["result"]["content"][0]["text"] == "looked"
+    gate.say(b"{\n" * 20_000)
+    _wait_for_an_answer(gate)
+    gate.process.send_signal(signal.SIGTERM)
+    assert gate.process.wait(SECONDS) == 0
+    assert _counted(folder) == 1
+
+
+def test_an_answer_that_takes_many_turns_to_write_comes_whole(gate):
+    gate.ask(_call("look"))
+    fcntl.fcntl(gate.answers, fcntl.F_SETPIPE_SZ, 4_096)
+    listed = gate.ask('{"jsonrpc": "2.0", "id": 8, "method": "tools/list"}')
+    assert len(json.dumps(listed)) > 3 * 4_096
+    assert gate.ask(_call("look"))["result"]["content"][0]["text"] == "looked"
+
+
+def test_what_was_asked_last_is_answered_before_a_gate_whose_agent_leaves_ends(gate):
+    gate.say(b"{\n")
+    gate.process.stdin.close()
+    assert json.loads(gate.answers.readline())["error"]["code"] == -32700
+    assert gate.process.wait(SECONDS) == 0
+
+
+def _wait_for_an_answer(gate):
     until = time.monotonic() + SECONDS
-    while _unread(gate.process.stdout) < room - 150:  # which another answer does not go into
+    while not _unread(gate.answers):
         assert time.monotonic() < until
         time.sleep(0.01)
-    gate.process.send_signal(signal.SIGTERM)
-    assert gate.process.wait(SECONDS) == 0
-    assert _counted(tmp_path) == 1
 
 
 def _unread(pipe):

@@ -6,9 +6,10 @@ answered 401 before anything of the protocol is read.
 """
 
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -18,11 +19,11 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.lowlevel import NotificationOptions, Server
-from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
 from pydantic import AnyHttpUrl
 
 from vmstate.errors import InputError, LedgerError
-from vmstate.interfaces.mcp.pipe import Lines
+from vmstate.interfaces.mcp.pipe import messages_alone, read_messages, write_messages
 from vmstate.interfaces.mcp.warden import Warden
 from vmstate.keys import token_digest
 
@@ -74,20 +75,15 @@ class Tokens:
 
 async def serve_stdio(server: Server[Any], options: NotificationOptions) -> None:
     """Serve one agent until its end of the pipe is closed."""
-    lines = Lines()
-
-    async def answer() -> None:
-        async with lines.answers, replies:
-            async for error in lines.answers:
-                await replies.send(error)
-
-    # All that the SDK does with a file of its own making is to go over its lines.
-    file = cast("anyio.AsyncFile[str]", lines)
-    async with stdio_server(file) as (incoming, outgoing), anyio.create_task_group() as group:
-        replies = outgoing.clone()
-        group.start_soon(answer)
-        await server.run(incoming, outgoing, server.create_initialization_options(options))
-        group.cancel_scope.cancel()
+    put, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    outgoing, said = anyio.create_memory_object_stream[SessionMessage](0)
+    with messages_alone() as output:
+        async with anyio.create_task_group() as group:
+            group.start_soon(read_messages, sys.stdin.fileno(), put, outgoing.clone())
+            group.start_soon(write_messages, output, said)
+            await server.run(incoming, outgoing, server.create_initialization_options(options))
+            # What was said last is still to be written, if anybody reads it.
+            group.cancel_scope.deadline = anyio.current_time() + STOP_SECONDS
 
 
 async def serve_http(server: Server[Any], warden: Warden, listen: str) -> None:

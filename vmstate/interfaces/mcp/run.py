@@ -121,7 +121,7 @@ async def _stop_on_signal(scope: anyio.CancelScope, warden: Warden, over: thread
 
 
 def _leave(warden: Warden, over: threading.Event) -> None:
-    """End although an agent that reads nothing holds up the thread that writes to it."""
+    """End although a thread is held up, as one is that writes to a terminal nobody reads."""
     if over.wait(LEAVE_SECONDS):
         return
     try:
