@@ -9,7 +9,6 @@ The digest of a call's arguments is `sha256:` over 32 hexadecimal digits of salt
 the arguments as JSON with sorted keys and no spaces. Its salt goes back to the caller alone.
 """
 
-import hashlib
 import secrets
 import threading
 import time
@@ -25,6 +24,7 @@ from vmstate.decisions.command import TOOL_CALL, Call, Command, Escalate, Tally,
 from vmstate.decisions.route import Explanation
 from vmstate.decisions.statements import prepare_call
 from vmstate.door import Door
+from vmstate.interfaces.mcp.counting import MANY, Bucket, Fold
 from vmstate.interfaces.mcp.refusal import Refusal, name_missing, next_rung
 from vmstate.interfaces.mcp.shown import Shown
 from vmstate.interfaces.mcp.spelling import as_shown, form_of, spell, unseen_of
@@ -38,7 +38,6 @@ REPEAT_FOR = 60.0  # seconds in which a refusal that repeats another is only cou
 OWN_REFUSALS = 20  # receipts of refusals that one principal can cause in that time
 STRANGER = "token:unknown"  # whose name stands on record for a token that is nobody's
 PREFIX = "vmstate_"  # of vmstate's own tools beside those of the server behind the gate
-MANY = "*"  # names of refused calls beyond those that have receipts of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,38 +50,6 @@ class Judgement:
     lease: str | None
     salt: str
     refusal: Refusal | None = None
-
-
-@dataclass(slots=True)
-class _Fold:
-    """Calls counted and not yet on record. `began` is on the monotonic clock, `since` the wall."""
-
-    began: float
-    since: str
-    count: int = 0
-    digest: bytes = b""
-    receipt: int | None = None
-
-    def add(self, arguments: str) -> None:
-        self.count += 1
-        self.digest = hashlib.sha256(self.digest + arguments.encode()).digest()
-
-    @property
-    def spelled(self) -> str:
-        return f"sha256:{self.digest.hex()}"
-
-
-@dataclass(slots=True)
-class _Bucket:
-    """How many receipts of refusals somebody has caused since `began`, and the newest by code."""
-
-    began: float
-    caused: int = 0
-    newest: dict[str, int] = field(default_factory=dict)
-
-    def add(self, receipt: Receipt) -> None:
-        self.caused += 1
-        self.newest |= dict.fromkeys((*(one.code for one in receipt.unmet), MANY), receipt.seq)
 
 
 _Key = tuple[str, Kind, str, bool]  # principal, kind, name, refused
@@ -101,8 +68,8 @@ class Warden:
     by_token: bool = False
     shown: Shown | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _folds: dict[_Key, _Fold] = field(default_factory=dict)
-    _buckets: dict[str, _Bucket] = field(default_factory=dict)
+    _folds: dict[_Key, Fold] = field(default_factory=dict)
+    _buckets: dict[str, Bucket] = field(default_factory=dict)
     _unwritten: bool = False  # whether what was counted could not be written the last time
 
     def judge(
@@ -115,19 +82,43 @@ class Warden:
         Raises:
             LedgerUnavailable: nothing could be decided, so nothing may be done.
         """
+        return self.count(principal, kind, name, arguments) or self.decide(
+            principal, kind, name, arguments
+        )
+
+    def count(
+        self, principal: str, kind: Kind, name: str, arguments: Mapping[str, Any] | None
+    ) -> Judgement | None:
+        """Let a call be made that everybody may make, and count it; None for any other.
+
+        It waits for no disk.
+        """
+        if self._unwritten or (free := self._free(principal, kind, name)) is None:
+            return None
+        text = spell(arguments)
+        if form_of(self.server, name, text)[1]:
+            return None
+        salt = secrets.token_hex(16)
+        # Counted by pattern: names below one could be as many as an agent likes.
+        self._fold((principal, kind, free[0], False), digest(f"{salt}\n{text}".encode()))
+        return Judgement(True, free[1], None, None, salt)
+
+    def decide(
+        self, principal: str, kind: Kind, name: str, arguments: Mapping[str, Any] | None
+    ) -> Judgement:
+        """Decide one call and put it on record, now or with refusals that it repeats.
+
+        Raises:
+            LedgerUnavailable: nothing could be decided, so nothing may be done.
+        """
         salt = secrets.token_hex(16)
         text = spell(arguments)
         shown, claims = form_of(self.server, name, text)
         salted = digest(f"{salt}\n{text}".encode())
-        counts = not claims and not self._unwritten
-        if counts and (free := self._free(principal, kind, name)) is not None:
-            # Counted by pattern: names below one could be as many as an agent likes.
-            self._fold((principal, kind, free[0], False), salted)
-            return Judgement(True, free[1], None, None, salt)
         asked = {"principal": principal, "server": self.server, "kind": kind, "name": shown}
         command = make_command(Call, {**asked, "arguments": salted, "claims": claims})
         command = command.model_copy(update=self._known(principal))
-        found = None if claims else self._table_rule(kind, name)
+        found = None if claims else self.found(kind, name)
         if found is not None and found[1].each_call:
             if not (unseen := unseen_of(rule_path(self.server, kind, found[0]), name, text)):
                 return self._judge_single(command, text)
@@ -137,12 +128,12 @@ class Warden:
     def _free(self, principal: str, kind: Kind, name: str) -> tuple[str, ToolRule] | None:
         """The rule, with its pattern, by which everybody may make this call; None if none does."""
         baseline = self.door.constitution.baseline
-        found = self._table_rule(kind, name)
+        found = self.found(kind, name)
         if found is None or not _is_free(found[1], baseline):
             return None
         if not self.door.may(principal, baseline):
             return None
-        found = self._table_rule(kind, name)  # again: asking is what finds an amended law
+        found = self.found(kind, name)  # again: asking is what finds an amended law
         return found if found is not None and _is_free(found[1], baseline) else None
 
     def _judge_single(self, command: Call, text: str) -> Judgement:
@@ -207,9 +198,14 @@ class Warden:
             newest = {} if bucket is None else bucket.newest
             return next((newest[one] for one in (unmet[0].code, MANY) if one in newest), None)
 
+    def found(self, kind: Kind, name: str) -> tuple[str, ToolRule] | None:
+        """The pattern that decides about `name`, with its rule; None if there is none."""
+        server = self.door.constitution.document.tools.get(self.server)
+        return None if server is None else server.rule_for(kind, name)
+
     def may_call(self, principal: str, kind: Kind, name: str) -> tuple[bool, ToolRule | None]:
         """Whether a list may show `name` as callable now, and the rule; writes nothing."""
-        found = self._table_rule(kind, name)
+        found = self.found(kind, name)
         if found is None:
             return False, None
         return self.door.may(principal, found[1].profile), found[1]
@@ -276,10 +272,6 @@ class Warden:
         apart = self.by_token and self.shown is None
         return {"caller": Caller("", tokens.get(principal, ""))} if apart else {}
 
-    def _table_rule(self, kind: Kind, name: str) -> tuple[str, ToolRule] | None:
-        server = self.door.constitution.document.tools.get(self.server)
-        return None if server is None else server.rule_for(kind, name)
-
     def _decide(self, command: Call, salt: str) -> Judgement:
         """Write the receipt of a call; of a refusal only where it is news."""
         key: _Key = (command.principal, command.kind, command.name, True)
@@ -296,7 +288,7 @@ class Warden:
             self._remember(key, receipt)
             return self._refused(command, receipt.unmet, receipt.seq, salt)
         self._forget(key)
-        found = self._table_rule(command.kind, command.name)
+        found = self.found(command.kind, command.name)
         return Judgement(
             True, None if found is None else found[1], receipt.seq, receipt.lease, salt
         )
@@ -330,7 +322,7 @@ class Warden:
         with self._lock:
             return key in self._folds or self._spent(key[0])
 
-    def _repeated(self, key: _Key, arguments: str) -> _Fold | None:
+    def _repeated(self, key: _Key, arguments: str) -> Fold | None:
         """Count a refusal that is no news, and say with which receipt it is told."""
         principal = key[0]
         with self._lock:
@@ -356,7 +348,7 @@ class Warden:
         if fold is not None and fold.count:
             self._write(key, fold)
 
-    def _write(self, key: _Key, fold: _Fold) -> None:
+    def _write(self, key: _Key, fold: Fold) -> None:
         try:
             self.door_of(key[0]).submit(_tally(self.server, key, fold))
         except BaseException:
@@ -371,13 +363,13 @@ class Warden:
         now = time.monotonic()
         bucket = self._buckets.get(principal)
         if bucket is None or now - bucket.began >= REPEAT_FOR:
-            bucket = self._buckets[principal] = _Bucket(now)
+            bucket = self._buckets[principal] = Bucket(now)
         return bucket.caused >= OWN_REFUSALS
 
-    def _begun(self) -> _Fold:
-        return _Fold(time.monotonic(), format_at(self.door.now()))
+    def _begun(self) -> Fold:
+        return Fold(time.monotonic(), format_at(self.door.now()))
 
-    def _put_back(self, key: _Key, fold: _Fold) -> None:
+    def _put_back(self, key: _Key, fold: Fold) -> None:
         """Count on with what could not be written; what came meanwhile follows it."""
         later = self._folds.get(key)
         if later is not None:
@@ -392,12 +384,12 @@ def _is_free(rule: ToolRule, baseline: str) -> bool:
     return rule.profile == baseline and not rule.each_call
 
 
-def _is_due(key: _Key, fold: _Fold, now: float) -> bool:
+def _is_due(key: _Key, fold: Fold, now: float) -> bool:
     refused = key[3]
     return now - fold.began >= (REPEAT_FOR if refused else FOLD_FOR) or fold.count >= FOLD_CALLS
 
 
-def _tally(server: str, key: _Key, fold: _Fold) -> Tally:
+def _tally(server: str, key: _Key, fold: Fold) -> Tally:
     principal, kind, name, refused = key
     asked = {"principal": principal, "server": server, "kind": kind, "name": name}
     counted = {"arguments": fold.spelled, "count": fold.count, "since": fold.since}
