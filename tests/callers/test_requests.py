@@ -115,6 +115,7 @@ def test_a_stranger_pushes_nothing_of_their_own_and_reads_nothing_that_stands(se
     stranger = service.at("stranger")
     forged = stranger.push(SENSOR, AGENT, THREAT, service.key(AGENT))
     assert [one.code for one in forged.unmet] == ["attestation_signature"]
+    assert forged.fields["what"]["from"] is None
     with pytest.raises(UnknownPrincipal):
         stranger.attested()
     assert not threatened(service, service.at("agent")).granted

@@ -49,7 +49,8 @@ def push(law: Law, state: State, command: Push, now: Moment) -> Entry:
     if not unmet and isinstance(statement, Attestation):
         unmet += _push_faults(law, state, statement, now)
     if unmet or not isinstance(statement, Attestation):
-        return denial(state, command, unmet, now)
+        # Whoever carries it has only to give a name, and is not told what that one holds.
+        return replace(denial(state, command, unmet, now), from_profile=None)
     until = too_old_at(statement, law.document.facts)
     assert until is not None  # each fact is an attested one, and those grow old
     return Entry(
