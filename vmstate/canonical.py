@@ -36,6 +36,7 @@ _DURATION = re.compile(
 )
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?")
 _INSTANT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?)Z")
+_HOLDS_MORE = (dict, list, tuple)
 
 
 def encode(value: Json) -> bytes:
@@ -84,7 +85,7 @@ def _spell(value: Json) -> bytes:
 
 
 def _require_profile(value: Json, depth: int = 0) -> None:
-    if isinstance(value, dict | list | tuple):
+    if isinstance(value, _HOLDS_MORE):
         if depth > NESTING or (depth == NESTING and value):
             raise InputError(f"nested more than {NESTING} deep")
         for item in _values(value) if isinstance(value, dict) else value:

@@ -58,6 +58,8 @@ class AskedTable:
 
     def waiting(self, names: Iterable[str]) -> tuple[Asked, ...]:
         """The requests of these people that have no recorded end, as they were opened."""
+        if next(self._db.execute(_ANY_OPEN), None) is None:
+            return ()
         # Named, or SQLite may read all that these people ever asked for.
         query = f"{_SELECT} INDEXED BY request_open WHERE principal = ? AND ended_us IS NULL"
         query = f"{query} ORDER BY seq"

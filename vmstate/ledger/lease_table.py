@@ -1,5 +1,6 @@
 """The table of leases: who holds what, who held what, and whose end is due."""
 
+import json
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -21,6 +22,10 @@ _BORNE_OUT = """EXISTS (SELECT 1 FROM receipt WHERE receipt.seq = lease.seq
     AND receipt.principal = lease.principal AND receipt.lease_seq = lease.seq)"""
 _OPEN_OF = f"""SELECT {_COLUMNS}, {_BORNE_OUT} FROM lease
     WHERE principal = ? AND ended_us IS NULL ORDER BY seq"""
+# The same of many people; the order of the joins is said, or SQLite may read every open lease.
+_OPEN_OF_ALL = f"""SELECT {_COLUMNS}, {_BORNE_OUT}
+    FROM json_each(?) AS one CROSS JOIN lease INDEXED BY lease_open
+    WHERE principal = one.value AND ended_us IS NULL ORDER BY one.key, seq"""
 _EVERY_OPEN = f"""SELECT {_COLUMNS} FROM lease INDEXED BY lease_standing
     WHERE ended_us IS NULL AND seq > ?
     ORDER BY seq LIMIT ?"""
@@ -66,13 +71,14 @@ class LeaseTable:
         """The leases of `principal` without a recorded end, those below the first that can't be
         read or that no receipt granted them: it is denied, and what stands on it.
         """
-        leases = []
-        for row in self._db.execute(_OPEN_OF, (principal,)):
-            lease = _read(row) if row[-1] else None
-            if lease is None:
-                break
-            leases.append(lease)
-        return tuple(leases)
+        return _as_far_as_borne_out(self._db.execute(_OPEN_OF, (principal,)))
+
+    def open_of_all(self, principals: Iterable[str]) -> dict[str, tuple[Lease, ...]]:
+        """The same of each of `principals`, in one question."""
+        found: dict[str, list[tuple[Any, ...]]] = {name: [] for name in principals}
+        for row in self._db.execute(_OPEN_OF_ALL, (json.dumps(list(found)),)):
+            found[row[1]].append(row)
+        return {name: _as_far_as_borne_out(rows) for name, rows in found.items()}
 
     def record(self, names: Iterable[str], profiles: Iterable[str]) -> tuple[Lease, ...]:
         """What these people held of these profiles, the newest first, so much as bears on time."""
@@ -162,6 +168,17 @@ def lease_seq(lease: str) -> int | None:
     if lease == number or not number.isascii() or not number.isdigit() or len(number) > 18:  # noqa: PLR2004 -- SQLite's integers
         return None
     return int(number) if lease_id(int(number)) == lease else None
+
+
+def _as_far_as_borne_out(rows: Iterable[tuple[Any, ...]]) -> tuple[Lease, ...]:
+    """The leases in one person's rows, below the first that is none or that nothing granted."""
+    leases = []
+    for row in rows:
+        lease = _read(row) if row[-1] else None
+        if lease is None:
+            break
+        leases.append(lease)
+    return tuple(leases)
 
 
 def _read(row: tuple[Any, ...]) -> Lease | None:

@@ -1,8 +1,9 @@
 """What the tables of a ledger share: a connection, a page, a moment in three columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 from vmstate.clock import Moment, to_us
 from vmstate.leases.watermark import Watermark
@@ -10,11 +11,20 @@ from vmstate.leases.watermark import Watermark
 PAGE = 1_000  # rows fetched at a time
 LATEST_US = 253_402_300_800_000_000  # the year 10000, which no calendar of ours can spell
 
+_Item = TypeVar("_Item")
+
 
 class Connection(Protocol):
     """What is needed of a database connection."""
 
     def execute(self, statements: str, bindings: Any = ()) -> Iterator[tuple[Any, ...]]: ...
+
+
+def pages(items: Iterable[_Item]) -> Iterator[tuple[_Item, ...]]:
+    """The items, a page of them at a time."""
+    left = iter(items)
+    while page := tuple(islice(left, PAGE)):
+        yield page
 
 
 def moment_row(moment: Moment) -> tuple[int, str, int]:

@@ -102,6 +102,13 @@ class Snapshot:
         closes = drill.until if drill is not None else None
         return LeaseStack(baseline, self.watermark(), self.leases.open_of(principal), closes)
 
+    def stacks(self, principals: Iterable[str], baseline: str) -> dict[str, LeaseStack]:
+        """The same of each of `principals`, as of one moment; at most a page of them."""
+        drill, mark = self.drill(), self.watermark()
+        closes = drill.until if drill is not None else None
+        found = self.leases.open_of_all(principals)
+        return {name: LeaseStack(baseline, mark, held, closes) for name, held in found.items()}
+
     def execute(self, statement: str, bindings: Any = ()) -> Iterator[tuple[Any, ...]]:
         """For the tables that are nobody's evidence, which modules beside this one know."""
         return self._db.execute(statement, bindings)

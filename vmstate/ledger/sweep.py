@@ -19,9 +19,9 @@ from vmstate.decisions.law import Law
 from vmstate.decisions.locking import ends_by
 from vmstate.decisions.pending import Asked, Lapse, lapse_of
 from vmstate.decisions.settling import SETTLE, overdue_requests, owed
-from vmstate.leases.lease import Lease, Overdue
+from vmstate.leases.lease import Lease, LeaseStack, Overdue
 from vmstate.ledger.bearing import state_for
-from vmstate.ledger.rows import PAGE
+from vmstate.ledger.rows import PAGE, pages
 from vmstate.ledger.snapshot import Scope, Snapshot
 from vmstate.ledger.transaction import Transaction
 
@@ -41,11 +41,13 @@ def end_covered(transaction: Transaction, law: Law, locking: Entry, now: Moment)
         if lock.scope == "principal"
         else transaction.leases.holders()
     )
-    for name in names:
-        for entry in overdue_ends(transaction, law, (name,), now, SETTLE):
-            transaction.append(entry, now)
-        for entry in ends_by(law, locking, transaction.stack(name, baseline), now):
-            transaction.append(entry, now)
+    for page in pages(names):
+        for name, stack in transaction.stacks(page, baseline).items():
+            for entry in owed(*_over(transaction, law, name, stack, now), now, SETTLE):
+                transaction.append(entry, now)
+            live = replace(stack, leases=stack.standing(now))
+            for entry in ends_by(law, locking, live, now):
+                transaction.append(entry, now)
     for asked in transaction.requests.every(open_only=True):
         if law.covers(lock, asked.principal, asked.request.to or baseline):
             stack = transaction.stack(asked.principal, baseline)
@@ -66,16 +68,23 @@ def overdue_ends(
     until: datetime | None = None,
 ) -> tuple[Entry, ...]:
     """What time has ended of these people's leases and requests; with `until`, due by then."""
-    constitution = law.constitution
     leases: list[Overdue] = []
     requests: list[Lapse] = []
-    for name in names:
-        stack = transaction.stack(name, constitution.baseline)
-        waiting = transaction.requests.waiting((name,))
-        lapses = overdue_requests(waiting, stack, constitution.digest, now)
-        leases += [one for one in stack.overdue(now) if until is None or one.due <= until]
-        requests += [one for one in lapses if until is None or one.due <= until]
+    for page in pages(names):
+        for name, stack in transaction.stacks(page, law.constitution.baseline).items():
+            late, lapsed = _over(transaction, law, name, stack, now)
+            leases += [one for one in late if until is None or one.due <= until]
+            requests += [one for one in lapsed if until is None or one.due <= until]
     return owed(leases, requests, now, via)
+
+
+def _over(
+    transaction: Transaction, law: Law, name: str, stack: LeaseStack, now: Moment
+) -> tuple[tuple[Overdue, ...], tuple[Lapse, ...]]:
+    """What of one person's leases and requests is over and not yet recorded as ended."""
+    waiting = transaction.requests.waiting((name,))
+    lapses = overdue_requests(waiting, stack, law.constitution.digest, now)
+    return tuple(stack.overdue(now)), tuple(lapses)
 
 
 def everybody(snapshot: Snapshot) -> tuple[str, ...]:
