@@ -4,6 +4,7 @@ import pytest
 
 from vmstate import canonical
 from vmstate.ledger.audit import audit_ledger
+from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.replay import Replay
 
 HASH = "tem_context_hash"
@@ -69,5 +70,5 @@ def test_an_act_with_another_context_hash_or_none_is_found(world, proofs):
         said = {**receipt.fields}
         if receipt.type == "tem_invocation":
             said["proofs"] = proofs
-        replay.read(canonical.encode(said))
+        replay.read(Receipt(canonical.encode(said)))
     assert [finding.what for finding in replay.findings] == [WRONG]

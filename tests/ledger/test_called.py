@@ -12,6 +12,7 @@ from vmstate.decisions.command import Call, Tally, make_command
 from vmstate.decisions.statements import prepare_call
 from vmstate.keys import PrivateKey
 from vmstate.ledger.audit import audit_ledger
+from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.replay import Replay
 from vmstate.signing import new_nonce
 
@@ -68,7 +69,7 @@ def found(bodies):
     law = read_constitution(LAW)
     replay = Replay(law=law, origin=bodies[0]["node"], find_law=lambda _: law)
     for said in bodies:
-        replay.read(canonical.encode(said))
+        replay.read(Receipt(canonical.encode(said)))
     return [finding.what for finding in replay.findings]
 
 

@@ -80,7 +80,7 @@ def audit_bundle(
     replay = Replay(law=law, origin="", find_law=laws_of_bundle(bundle))
     replay.findings += [] if fault is None else [Finding(None, fault)]
     roots = _begin(replay, bundle.note, bundle.verifier, kept)
-    _read_all(replay, bundle.bodies(), roots, progress)
+    _read_all(replay, map(Receipt, bundle.bodies()), roots, progress)
     return _conclude(replay, roots, law)
 
 
@@ -97,7 +97,7 @@ def audit_ledger(
         replay.on_end = rows.compare
         asked = RequestRows(replay, snapshot)
         replay.requests.on_end = asked.compare
-        _read_all(replay, _bodies(replay, snapshot), roots, progress)
+        _read_all(replay, _receipts(replay, snapshot), roots, progress)
         rows.compare_rest()
         asked.compare_rest()
         compare_tables(replay, snapshot)
@@ -161,13 +161,13 @@ def _begin(replay: Replay, note: str | None, verifier: str, kept: str | None) ->
 
 
 def _read_all(
-    replay: Replay, bodies: Iterator[bytes], roots: _Roots, progress: Progress | None
+    replay: Replay, receipts: Iterator[Receipt], roots: _Roots, progress: Progress | None
 ) -> None:
     total = 0 if roots.head is None else roots.head.size
     kept = roots.kept
     try:
-        for body in bodies:
-            replay.read(body)
+        for receipt in receipts:
+            replay.read(receipt)
             at_kept = kept is not None and kept.size == replay.tree.size
             if at_kept and kept is not None and kept.root != replay.tree.root():
                 replay.find(f"the first {kept.size} receipts are not those kept from before")
@@ -177,8 +177,8 @@ def _read_all(
         replay.find(str(error))
 
 
-def _bodies(replay: Replay, snapshot: Snapshot) -> Iterator[bytes]:
-    """The bodies in a file, each checked against the columns that index it."""
+def _receipts(replay: Replay, snapshot: Snapshot) -> Iterator[Receipt]:
+    """The receipts in a file, each checked against the columns that index it."""
     for seq, leaf, body, scroll, scroll_seq, type_, outcome, principal, lease in snapshot.index():
         expected = replay.tree.size
         receipt = Receipt(body)
@@ -186,6 +186,7 @@ def _bodies(replay: Replay, snapshot: Snapshot) -> Iterator[bytes]:
             replay.find(f"receipts {expected} to {seq - 1} are missing", expected)
         if leaf != receipt.leaf:
             replay.find("its leaf column is not the hash of its body", seq)
+        yield receipt
         with suppress(InputError, KeyError, TypeError, ValueError, AttributeError):
             said: dict[str, Any] = receipt.fields
             named = said["what"]["lease"]
@@ -197,7 +198,6 @@ def _bodies(replay: Replay, snapshot: Snapshot) -> Iterator[bytes]:
             )
             if columns != wanted:
                 replay.find("a column that indexes it says otherwise", seq)
-        yield body
 
 
 def _conclude(replay: Replay, roots: _Roots, law: Constitution | None) -> Audit:

@@ -40,7 +40,8 @@ class LeaseRows:
         apart = self._hands_apart(row)
         if apart > self._replay.stepped:
             self._apart[name] = apart  # unless steps of the wall that are still to be read say why
-        differing = [key for key, said in _said(held).items() if said != _written(row)[key]]
+        written = _written(row)
+        differing = [key for key, said in _said(held).items() if said != written[key]]
         if differing:
             told = ", ".join(differing)
             self._replay.find(f"the table of leases is wrong on {name}: {told}")

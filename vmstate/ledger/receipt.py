@@ -144,21 +144,28 @@ class Receipt:
         Raises:
             TamperError: too long, not canonical, or not exactly a receipt's keys.
         """
-        if len(body) > RECEIPT_BYTES:
-            raise TamperError(f"a receipt of {len(body):,} bytes, at most {RECEIPT_BYTES:,}")
+        receipt = cls(body)
+        if receipt.fault is not None:
+            raise TamperError(receipt.fault)
+        return receipt
+
+    @cached_property
+    def fault(self) -> str | None:
+        """Why `body` is no receipt in its canonical spelling; None if it is one."""
+        if len(self.body) > RECEIPT_BYTES:
+            return f"a receipt of {len(self.body):,} bytes, at most {RECEIPT_BYTES:,}"
         try:
-            fields = canonical.decode(body)
+            fields = canonical.decode(self.body)
         except InputError as error:
-            raise TamperError(f"not a canonical receipt: {error}") from error
-        if not isinstance(fields, dict) or frozenset(fields) != KEYS or fields["v"] is not VERSION:
-            raise TamperError("not a receipt of version 1: it has other keys")
+            return f"not a canonical receipt: {error}"
+        if not isinstance(fields, dict) or fields.keys() != KEYS or fields["v"] is not VERSION:
+            return "not a receipt of version 1: it has other keys"
         for table, keys in TABLES.items():
             inner = fields[table]
-            if not isinstance(inner, dict) or frozenset(inner) != keys:
-                raise TamperError(f"not a receipt of version 1: {table!r} has other keys")
-        receipt = cls(body)
-        receipt.__dict__["fields"] = fields
-        return receipt
+            if not isinstance(inner, dict) or inner.keys() != keys:
+                return f"not a receipt of version 1: {table!r} has other keys"
+        self.__dict__["fields"] = fields  # so that they are read once
+        return None
 
     @cached_property
     def fields(self) -> dict[str, Any]:
@@ -192,7 +199,7 @@ class Receipt:
         """Whether what was asked for was done."""
         return self.outcome != "denied"
 
-    @property
+    @cached_property
     def at(self) -> datetime:
         return canonical.parse_at(self.fields["at"])
 
