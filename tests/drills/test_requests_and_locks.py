@@ -85,6 +85,27 @@ save = "asked"
     )
 
 
+def test_what_a_sensor_pushed_before_is_what_a_climb_rests_on(rehearsal):
+    law = rehearsal.vaultmesh
+    facts = 'facts = { "threat.confidence" = "0.93", "threat.type" = "intrusion" }'
+    sensor = law.document.drill.stand_ins["sensors"][0]
+    nobody = 'expect.denied = { code = "attestation_no_key" }'
+    run = rehearsal.passes(
+        CLIMB
+        + step("push", facts, law.document.drill.principal, nobody)
+        + step("push", facts, sensor, 'expect.receipts = [ { type = "attestation" } ]')
+        + """
+[[step]]
+do   = "escalate"
+with = { to = "guardian", trigger = "threat_detected", reason = "DRILL: a threat" }
+expect.result = { profile = "guardian" }
+""",
+        law=law,
+    )
+    said = [row["what"] for row in timeline(run.receipts)]
+    assert f"{sensor} attests threat.confidence, threat.type" in said
+
+
 def test_a_lock_ends_what_it_covers_and_refuses_more_until_it_is_lifted(rehearsal):
     refused = 'expect.denied = { code = "locked" }'
     again = CLIMB.replace('save = "op"', refused)

@@ -46,6 +46,7 @@ VERBS: Mapping[str, frozenset[str]] = {
     "deny": frozenset(("request", "reason")),
     "withdraw": frozenset(("request", "reason")),
     "activate": frozenset(("request", "renew_parent")),
+    "push": frozenset(("principal", "facts", "reason")),
     "lock": frozenset(("principal", "profile", "all", "ttl", "reason")),
     "unlock": frozenset(("lock", "reason")),
     "may": frozenset(("what",)),
@@ -67,6 +68,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "deny": ("request",),
     "withdraw": ("request",),
     "activate": ("request",),
+    "push": ("facts",),
     "unlock": ("lock",),
     "may": ("what",),
 }
@@ -88,6 +90,7 @@ Verb = Literal[
     "deny",
     "withdraw",
     "activate",
+    "push",
     "lock",
     "unlock",
     "may",

@@ -165,6 +165,13 @@ def _activate(stage: Stage, who: str, given: Arguments) -> Receipt:
     return stage.authority.activate(who, request, renew_parent=given.renew_parent)
 
 
+def _push(stage: Stage, who: str, given: Arguments) -> Receipt:
+    about, reason = given.principal or stage.principal, fill(given.reason, stage.saved)
+    facts = {name: fill(value, stage.saved) for name, value in given.facts.items()}
+    key, nonce = stage.stand_ins.key(who), stage.stand_ins.nonce()
+    return stage.authority.push(who, about, facts, key, reason=reason, nonce=nonce)
+
+
 def _lock(stage: Stage, who: str, given: Arguments) -> Receipt:
     return stage.authority.lock(
         who,
@@ -198,6 +205,7 @@ VERBS: Mapping[str, Callable[[Stage, str, Arguments], Receipt]] = {
     "deny": _deny,
     "withdraw": _withdraw,
     "activate": _activate,
+    "push": _push,
     "lock": _lock,
     "unlock": _unlock,
 }

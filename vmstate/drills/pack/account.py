@@ -176,12 +176,8 @@ def _phrase(receipt: Receipt) -> str:
     match receipt.type:
         case "profile_escalation" | "profile_deescalation" | "lease_renewed":
             return _moved(receipt, what)
-        case "request":
-            return f"request {_brief(detail['request'])} for {what['to']}: {detail['state']}"
-        case "approval":
-            return f"signed for request {_brief(detail['request'])}: {detail['state']}"
-        case "lock":
-            return f"{detail['lock']} on {detail['name'] or 'everybody'}: {detail['state']}"
+        case "request" | "approval" | "attestation" | "lock":
+            return _by_others(receipt, what, detail)
         case "constitution_loaded":
             return f"{detail['name']} {detail['version']} comes into force"
         case "drill_mode":
@@ -196,6 +192,20 @@ def _phrase(receipt: Receipt) -> str:
             given = ", ".join(f"{name} {_brief(str(value))}" for name, value in detail.items())
             pretence = f" ({what['result']})" if what["result"] else ""
             return f"{what['act'] or receipt.type}{pretence}{f': {given}' if given else ''}"
+
+
+def _by_others(receipt: Receipt, what: Mapping[str, Any], detail: Mapping[str, Any]) -> str:
+    """What waits for others, what they said to it, and what they stopped."""
+    match receipt.type:
+        case "request":
+            return f"request {_brief(detail['request'])} for {what['to']}: {detail['state']}"
+        case "approval":
+            return f"signed for request {_brief(detail['request'])}: {detail['state']}"
+        case "attestation":
+            facts = ", ".join(sorted(receipt.fields["authority"]["facts"]))
+            return f"{receipt.fields['who']['actor']} attests {facts}"
+        case _:
+            return f"{detail['lock']} on {detail['name'] or 'everybody'}: {detail['state']}"
 
 
 def _moved(receipt: Receipt, what: Mapping[str, Any]) -> str:
