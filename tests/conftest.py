@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-PROCESSES = 2
+PROCESSES = 3
 LONG = frozenset(("test_readme.py", "test_story.py", "test_laws.py", "test_pack_page.py"))
 LEFT_OUT = "LEFT OUT, "  # begins the reason of a skip that nobody should overlook
 MEMORY = Path("/dev/shm")  # noqa: S108 -- pytest makes a folder in it that is its own
