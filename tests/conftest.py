@@ -1,7 +1,8 @@
-"""The whole suite runs on two processes, and says loudly what it left out.
+"""The whole suite runs on three processes, and says loudly what it left out.
 
-Whatever is named on the command line runs in this process. Of the two each has whole files, so that
-what the tests of a file share is made once.
+Whatever is named on the command line runs in this process. Of the three each has whole files, so
+that what the tests of a file share is made once. Two processors are enough for them: a good part of
+what tests do is to wait, for a lease that ends or for a process that starts.
 """
 
 import os
@@ -13,8 +14,17 @@ from pathlib import Path
 
 import pytest
 
-PROCESSES = 3
-LONG = frozenset(("test_readme.py", "test_story.py", "test_laws.py", "test_pack_page.py"))
+PROCESSES, PROCESSORS = 3, 2
+LONG = (
+    "test_story.py",
+    "test_readme.py",
+    "test_pack_page.py",
+    "test_http.py",
+    "test_serve.py",
+    "test_canary.py",
+    "test_gate_process.py",
+    "test_laws.py",
+)
 LEFT_OUT = "LEFT OUT, "  # begins the reason of a skip that nobody should overlook
 MEMORY = Path("/dev/shm")  # noqa: S108 -- pytest makes a folder in it that is its own
 ROOM = 1 << 30  # a run needs a tenth of it; a container's default of 64 MiB is too little
@@ -56,11 +66,11 @@ _hear_the_keyboard()
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     if "PYTEST_XDIST_WORKER" in os.environ:
-        return  # one of the two asks here as well, and must not start two more
+        return  # one of the three asks here as well, and must not start more
     whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS
     unset = getattr(config.option, "numprocesses", 0) is None
     debugged = config.option.usepdb or config.option.capture == "no"
-    if whole and unset and not debugged and (os.cpu_count() or 1) >= PROCESSES:
+    if whole and unset and not debugged and (os.cpu_count() or 1) >= PROCESSORS:
         config.option.numprocesses = PROCESSES
         config.option.dist = "loadfile"
         # In our own order: by their numbers of tests, the few long ones would come last.
@@ -70,8 +80,9 @@ def pytest_cmdline_main(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Long files begin first, so that neither process waits for the other at the end."""
-    items.sort(key=lambda item: item.path.name not in LONG)
+    """Long files begin first, so that no process waits for another at the end."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -10,7 +10,7 @@ from vmstate.clock import VirtualClock
 from vmstate.elevation import current
 from vmstate.ledger.audit import audit_ledger
 
-PATIENCE = 8.0
+PATIENCE = 30.0
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from vmstate.authority import Authority
 from vmstate.errors import LedgerUnavailable
 from vmstate.expiry import Expiry
 
-PATIENCE = 8.0
+PATIENCE = 30.0
 
 
 def test_the_thread_lives_says_so_and_goes_on(stage, monkeypatch, caplog):

@@ -15,7 +15,7 @@ from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import load_constitution
 from vmstate.ledger.receipt import Receipt
 
-PATIENCE = 8.0  # seconds: far beyond what holds, so that only a failure waits so long
+PATIENCE = 30.0  # seconds: far beyond what holds, so that only a failure waits so long
 
 
 class Stage:
