@@ -11,6 +11,7 @@ import anyio
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from typed import typed
 
 from vmstate.authority import Authority
 from vmstate.constitution.loading import load_constitution
@@ -53,9 +54,7 @@ def folder(made, tmp_path):
 
 
 def run(folder, *words):
-    return subprocess.run(
-        [VMSTATE, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS
-    )
+    return typed(*words, at=folder)
 
 
 @asynccontextmanager
@@ -115,7 +114,7 @@ async def test_mcp_server_git(folder, mode):
         check=True,
     )
     assert staged.stdout == "a.txt\n"
-    assert run(folder, "audit").returncode == 0
+    assert run(folder, "audit").code == 0
 
 
 async def test_a_gate_at_the_socket_of_serve_is_believed_as_the_account_it_runs_under(folder):
@@ -289,8 +288,8 @@ def test_a_drills_ledger_at_a_gate_is_an_error(folder):
     done = run(
         folder, "--ledger", "drill.db", "gate", "--as", "agent:7", "--server", "odd", "--", "cat"
     )
-    assert done.returncode == 2
-    assert "drill.db is a drill's ledger: its authority is for drills" in done.stderr
+    assert done.code == 2
+    assert "drill.db is a drill's ledger: its authority is for drills" in done.err
 
 
 def test_a_gate_on_a_ledger_that_it_may_not_write_does_not_start(tmp_path):
@@ -298,7 +297,7 @@ def test_a_gate_on_a_ledger_that_it_may_not_write_does_not_start(tmp_path):
     law = tmp_path / "constitution.toml"
     text = f"{law.read_text(encoding='utf-8')}{SERVERS}[callers]\nhost = false\n"
     law.write_text(text, encoding="utf-8")
-    assert run(tmp_path, "init").returncode == 0
+    assert run(tmp_path, "init").code == 0
     done = run(tmp_path, "gate", "--server", "odd", "--as", "agent:7", "--", "cat")
-    assert done.returncode == 6
-    assert "[callers] host = false, so vmstate serve alone writes it" in done.stderr
+    assert done.code == 6
+    assert "[callers] host = false, so vmstate serve alone writes it" in done.err

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from typed import typed
 
 from vmstate.authority import Authority
 from vmstate.constitution.loading import load_constitution
@@ -168,7 +169,7 @@ async def serving(folder):
     bound = f'\n[principals."gate:1"]\naccount = "{getpass.getuser()}"\n'
     text = f"{path.read_text(encoding='utf-8')}{bound}[callers]\nhost = false\n"
     path.write_text(text, encoding="utf-8")
-    subprocess.run([VMSTATE, "init"], cwd=folder, check=True, capture_output=True)
+    assert typed("init", at=folder).code == 0
     words = [VMSTATE, "serve", "--socket", "door"]
     serve = subprocess.Popen(
         words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -16,6 +16,7 @@ import tty
 from pathlib import Path
 
 import pytest
+from typed import typed
 
 from vmstate.authority import Authority
 
@@ -28,7 +29,7 @@ SERVER = '\n[tools.odd]\ntools."*" = { profile = "observer" }\n'
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     for _ in range(2):
-        subprocess.run([VMSTATE, "init"], cwd=folder, check=True, capture_output=True)
+        assert typed("init", at=folder).code == 0
         text = (folder / "constitution.toml").read_text(encoding="utf-8")
         if SERVER not in text:
             (folder / "constitution.toml").write_text(text + SERVER, encoding="utf-8")

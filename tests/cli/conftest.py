@@ -7,16 +7,15 @@ import shlex
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack, closing, redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import time_machine
+from typed import Done, typed
 
 from vmstate.errors import LedgerMismatch, LedgerUnavailable
-from vmstate.interfaces.cli.main import run
 from vmstate.ledger.store import Ledger
 
 VMSTATE = Path(sys.executable).with_name("vmstate")
@@ -24,15 +23,6 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECONDS = 30  # far beyond what any of these takes, so that only a failure waits so long
 _SETTING = re.compile(r"[A-Z_]+=\S*")
 _FILE = re.compile(r"\$\(cat ([a-z.]+)\)")
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left on both streams, and its exit code."""
-
-    out: str
-    err: str
-    code: int
 
 
 class Folder:
@@ -84,18 +74,7 @@ class Folder:
 
     def vmstate(self, *words: str) -> Done:
         """Run the command as its entry point does, in this process."""
-        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in "oe")
-        code = None
-        with self._monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            patch.setattr(sys, "argv", ["vmstate", *words])
-            try:
-                run()
-            except SystemExit as exit_:
-                code = exit_.code
-        assert isinstance(code, int)
-        for stream in (out, err):
-            stream.flush()
-        return Done(*(stream.buffer.getvalue().decode() for stream in (out, err)), code)
+        return typed(*words, at=Path.cwd())
 
     def process(self, words: list[str | Path], **settings: str) -> Done:
         """Run a process of its own in this folder."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import apsw
 import pytest
+from typed import typed
 
 from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.store import Ledger
@@ -27,7 +28,7 @@ class Shop:
 
     def __init__(self, path):
         self.path = path
-        self.run("init", "--preset", "vaultmesh")
+        assert typed("init", "--preset", "vaultmesh", at=path).code == 0
 
     def start(self, *words, code=RUN):
         return subprocess.Popen(
@@ -42,6 +43,10 @@ class Shop:
         process = self.start(*words, code=code)
         out, err = process.communicate(timeout=SECONDS)
         return process.returncode, out, err
+
+    def typed(self, *words):
+        """Where it is refused it does nothing for which it would take a process of its own."""
+        return typed("canary", *words, at=self.path)
 
     def receipts(self):
         ledger = Ledger.open(self.path / "vmstate.db")
@@ -115,23 +120,23 @@ def test_a_service_that_runs_gives_back(shop):
 
 
 def test_a_scheduler_of_its_own_beside_a_socket_is_refused(shop):
-    code, _, err = shop.run("canary", "--as", WHO, "--own-scheduler", "--socket", "s")
-    assert code == 2
-    assert "--own-scheduler is for a ledger without a service, and --socket names one" in err
+    done = shop.typed("--as", WHO, "--own-scheduler", "--socket", "s")
+    assert done.code == 2
+    assert "--own-scheduler is for a ledger without a service, and --socket names one" in done.err
 
 
 def test_it_is_refused_where_it_would_show_nothing(shop):
-    code, _, err = shop.run("canary", "--as", "did:vm:nobody:1")
-    assert code == 3
-    assert "did:vm:nobody:1 is not in agents, operators, sovereigns" in err
-    code, out, _ = shop.run("canary", "--as", WHO, "--rule", "guardian_on_request", "--json")
-    assert (code, json.loads(out)["ok"]) == (3, False)
-    code, _, err = shop.run("canary", "--as", WHO, "--rule", "anything")
-    assert code == 2
-    assert "'anything' is no rule of this constitution: name one of operator_on_request" in err
-    assert shop.run("canary")[0] == 2
-    shop.run("drill", "run", "--keep", "kept")
-    code, _, err = shop.run("canary", "--as", WHO, "--ledger", "kept/drill_1.db")
-    assert code == 2
-    assert "kept/drill_1.db is a drill's ledger: a canary shows the live one" in err
+    done = shop.typed("--as", "did:vm:nobody:1")
+    assert done.code == 3
+    assert "did:vm:nobody:1 is not in agents, operators, sovereigns" in done.err
+    done = shop.typed("--as", WHO, "--rule", "guardian_on_request", "--json")
+    assert (done.code, json.loads(done.out)["ok"]) == (3, False)
+    done = shop.typed("--as", WHO, "--rule", "anything")
+    assert done.code == 2
+    assert "'anything' is no rule of this constitution: name one of operator_on_request" in done.err
+    assert shop.typed().code == 2
+    typed("drill", "run", "--keep", "kept", at=shop.path)
+    done = shop.typed("--as", WHO, "--ledger", "kept/drill_1.db")
+    assert done.code == 2
+    assert "kept/drill_1.db is a drill's ledger: a canary shows the live one" in done.err
     assert [receipt.type for receipt in shop.receipts()] == ["auth_failure"] * 2

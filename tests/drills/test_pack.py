@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from typed import typed
 
 from vmstate import canonical
 from vmstate.constitution.loading import read_constitution
@@ -484,40 +485,33 @@ def test_the_starter_drill_passes_under_the_starter_constitution():
 # ---- the command line ----------------------------------------------------------------------------
 
 
-def _vmstate(*arguments, at):
-    command = [sys.executable, "-c", "from vmstate.interfaces.cli.main import run; run()"]
-    return subprocess.run(
-        [*command, *arguments], cwd=at, capture_output=True, text=True, check=False
-    )
-
-
 def test_drill_run_writes_a_pack_and_says_where(tmp_path):
-    done = _vmstate("drill", "run", "--pack", "pack", "--keep", "kept", "--json", at=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    pack = json.loads(done.stdout)["pack"]
+    done = typed("drill", "run", "--pack", "pack", "--keep", "kept", "--json", at=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    pack = json.loads(done.out)["pack"]
     assert (pack["page"], pack["data"]) == ("pack/pack.html", "pack/pack.json")
     core = json.loads((tmp_path / "pack" / "pack.json").read_bytes())["core"]
     assert (pack["id"], pack["digest"]) == (
         core["drill_id"], canonical.digest(canonical.encode(core)),
     )  # fmt: skip
     assert (tmp_path / "kept" / "suite.db").exists()
-    again = _vmstate("drill", "run", "--pack", "pack", at=tmp_path)
-    assert again.returncode == 2
-    assert "pack is there already and not an empty folder: name another" in again.stderr
-    assert again.stdout == ""
+    again = typed("drill", "run", "--pack", "pack", at=tmp_path)
+    assert again.code == 2
+    assert "pack is there already and not an empty folder: name another" in again.err
+    assert again.out == ""
 
 
 def test_a_new_users_first_drill_passes_and_packs(tmp_path):
-    assert _vmstate("init", at=tmp_path).returncode == 0
-    made = _vmstate("drill", "new", "first.drill.toml", at=tmp_path)
-    assert made.stdout == "first.drill.toml: a drill to start from\n"
-    run = _vmstate("drill", "run", "first.drill.toml", "--pack", "pack", at=tmp_path)
-    assert (run.returncode, run.stdout[:4]) == (0, "pass")
-    assert len(run.stdout.splitlines()) == 1
-    assert "pack/pack.html" in run.stderr
-    again = _vmstate("drill", "new", "first.drill.toml", at=tmp_path)
-    assert again.returncode == 2
-    assert "first.drill.toml can't be written: File exists" in again.stderr
+    assert typed("init", at=tmp_path).code == 0
+    made = typed("drill", "new", "first.drill.toml", at=tmp_path)
+    assert made.out == "first.drill.toml: a drill to start from\n"
+    run = typed("drill", "run", "first.drill.toml", "--pack", "pack", at=tmp_path)
+    assert (run.code, run.out[:4]) == (0, "pass")
+    assert len(run.out.splitlines()) == 1
+    assert "pack/pack.html" in run.err
+    again = typed("drill", "new", "first.drill.toml", at=tmp_path)
+    assert again.code == 2
+    assert "first.drill.toml can't be written: File exists" in again.err
 
 
 # ---- without a browser ---------------------------------------------------------------------------

@@ -1,18 +1,15 @@
 """pass, fail, blocked, error: which is which, what each exits with, and that nothing stays open."""
 
-import subprocess
-import sys
 from importlib.resources import files
 from itertools import count
-from pathlib import Path
 
 import pytest
+from typed import typed
 
 from vmstate.drills.drill import read_drill
 from vmstate.drills.runner import run_drill, run_suite
 from vmstate.errors import DrillError
 
-VMSTATE = Path(sys.executable).with_name("vmstate")
 STARTER = (files("vmstate.constitution") / "presets" / "starter.toml").read_bytes()
 HEADING = """
 [drill]
@@ -240,11 +237,9 @@ def test_the_exit_code_tells_the_verdict(files_, code, tmp_path):
         path = tmp_path / f"{name}.drill.toml"
         path.write_text(HEADING.replace("{id}", name) + steps, encoding="utf-8")
     names = [f"{name}.drill.toml" for name in files_]
-    done = subprocess.run(
-        [VMSTATE, "drill", "run", *names], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    done = typed("drill", "run", *names, at=tmp_path)
+    assert done.code == code, done.out + done.err
+    assert "Traceback" not in done.err
 
 
 def test_two_drills_of_one_id_are_refused_before_anything_runs(tmp_path):
@@ -252,10 +247,10 @@ def test_two_drills_of_one_id_are_refused_before_anything_runs(tmp_path):
     for name in "ab":
         path = tmp_path / f"{name}.drill.toml"
         path.write_text(HEADING.replace("{id}", "same") + HOLDS, encoding="utf-8")
-    line = [VMSTATE, "drill", "run", "a.drill.toml", "b.drill.toml", "--keep", "kept"]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: two drills are called 'same': give each an id of its own\n"
+    line = "drill run a.drill.toml b.drill.toml --keep kept"
+    done = typed(*line.split(), at=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "error: two drills are called 'same': give each an id of its own\n"
     assert not (tmp_path / "kept").exists()
 
 

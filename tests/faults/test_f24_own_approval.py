@@ -1,11 +1,9 @@
 """F24: the requester approves: by another key, through a child, through a controller, by hand."""
 
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
+from typed import typed
 
 from vmstate.signing import approve
 
@@ -81,19 +79,16 @@ def test_the_command_line_knows_no_other_way(tmp_path):
     """Whoever can open the ledger's file and has every option of the command may not approve."""
 
     def vmstate(*words):
-        program = Path(sys.executable).with_name("vmstate")
-        return subprocess.run(
-            [program, *words], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        return typed(*words, at=tmp_path)
 
     vmstate("init")
-    made = vmstate("keys", "new", "alice", "-o", "alice.key").stdout
+    made = vmstate("keys", "new", "alice", "-o", "alice.key").out
     path = tmp_path / "constitution.toml"
     path.write_text(path.read_text(encoding="utf-8") + made, encoding="utf-8")
     vmstate("init")
     asked = ("--as", "alice", "--reason", "ticket 4711: look")
     vmstate("escalate", "operator", *asked)
-    request = vmstate("escalate", "guardian", *asked, "--wait").stdout.strip()
+    request = vmstate("escalate", "guardian", *asked, "--wait").out.strip()
     tries = {
         "approval_own": ("approve", request, "--key", "alice.key"),
         "approval_no_key": ("approve", request, "--key", "alice.key", "--as", "carol"),
@@ -102,6 +97,6 @@ def test_the_command_line_knows_no_other_way(tmp_path):
     }
     for code, words in tries.items():
         done = vmstate("request", *words)
-        assert done.returncode == 3, done.stderr
-        assert f"[{code}]" in done.stderr
-    assert vmstate("may", "alice", "guardian").returncode == 3
+        assert done.code == 3, done.err
+        assert f"[{code}]" in done.err
+    assert vmstate("may", "alice", "guardian").code == 3
