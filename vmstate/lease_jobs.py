@@ -131,7 +131,7 @@ class LeaseJobStore(BaseJobStore):
             return self.next_at
         held = self.claims.held(now)
         ends = [self._authority.next_deadline()]
-        due = self._authority.due(limit=ROUND + len(held))
+        due = self._authority.due(limit=ROUND + len(held) if held else 1)
         if any(one.principal not in held for one in due):
             ends = [now.wall]
         elif due:

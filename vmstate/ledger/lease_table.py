@@ -38,18 +38,19 @@ _EVERY = f"SELECT {_COLUMNS} FROM lease WHERE seq > ? ORDER BY seq LIMIT ?"
 _RECORD = f"""SELECT {_COLUMNS} FROM lease WHERE principal = ? AND profile = ?
     ORDER BY seq DESC LIMIT ?"""
 _ONE = f"SELECT {_COLUMNS} FROM lease WHERE seq = ?"
+_ENDS = "principal, seq, deadline_us, deadline_boot, deadline_boot_us"
 # What the wall ended, what the boot hand ended, what an earlier wall of this boot ended of earlier
 # boots, and what a clock in the past voided.
-_DUE = """SELECT principal, seq, deadline_us, deadline_boot, deadline_boot_us FROM (
-    SELECT * FROM (SELECT * FROM lease
+_DUE = f"""SELECT {_ENDS} FROM (
+    SELECT * FROM (SELECT {_ENDS} FROM lease
         WHERE ended_us IS NULL AND deadline_us <= :wall ORDER BY deadline_us, seq DESC LIMIT :n)
-    UNION SELECT * FROM (SELECT * FROM lease
+    UNION SELECT * FROM (SELECT {_ENDS} FROM lease
         WHERE ended_us IS NULL AND deadline_boot = :boot AND deadline_boot_us <= :boot_us
         ORDER BY deadline_boot_us LIMIT :n)
-    UNION SELECT * FROM (SELECT * FROM lease
+    UNION SELECT * FROM (SELECT {_ENDS} FROM lease
         WHERE :latest > :wall AND ended_us IS NULL AND deadline_us <= :latest
         AND deadline_boot <> :boot ORDER BY deadline_us LIMIT :n)
-    UNION SELECT * FROM (SELECT * FROM lease INDEXED BY lease_standing
+    UNION SELECT * FROM (SELECT {_ENDS} FROM lease INDEXED BY lease_standing
         WHERE :void AND ended_us IS NULL AND seq < :below
         AND (granted_boot < :keep OR granted_boot > :keep) LIMIT :n))
     ORDER BY deadline_us, seq DESC LIMIT :n"""
