@@ -17,12 +17,13 @@ from typing import Self
 from vmstate.clock import Clock, Moment, SystemClock
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import load_constitution
-from vmstate.decisions.command import Amend, Command, DrillMode
+from vmstate.decisions.command import Amend, Command, DrillMode, SetLock
 from vmstate.decisions.decision import Entry
 from vmstate.decisions.evidence import is_from
 from vmstate.decisions.once import Once
 from vmstate.decisions.settling import SETTLE
 from vmstate.errors import LedgerUnavailable
+from vmstate.leases.lock import SWEPT_AT_ONCE
 from vmstate.ledger.in_force import InForce, law_to_serve
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.refusals import any_closed, put_on_record, record
@@ -141,6 +142,8 @@ class Authority(Reading):
         receipts, answer = self.ledger.transact(work)
         self._announce(receipts)
         self._announce_swept(answer.seq, swept)
+        if isinstance(command, SetLock) and not self._serving:
+            self._write_fallen()
         if isinstance(command, Amend):
             with self.ledger.read() as snapshot:
                 self._follow(snapshot)
@@ -245,6 +248,21 @@ class Authority(Reading):
             leases = amend_leases(transaction, law, new, answer, now)
             return leases + amend_requests(transaction, new, amendment, now)
         return 0
+
+    def _write_fallen(self) -> None:
+        """Write the ends that a lock left owed, some at a time: others are decided in between.
+
+        What can't be written stays owed, as after any deadline: it is over all the same.
+        """
+        while True:
+            with self.ledger.read() as snapshot:
+                names = {name for name, _, _ in snapshot.falls.due(SWEPT_AT_ONCE)}
+            try:
+                if not names or not self.settle(sorted(names)):
+                    return
+            except LedgerUnavailable as error:
+                log.warning("ends by a lock are owed: %s", error)
+                return
 
     def _announce_swept(self, after: int, count: int) -> None:
         """Announce what one decision ended of many, read again: it may be too much to keep."""

@@ -126,7 +126,7 @@ def test_a_process_that_was_asleep_when_the_lock_fell_is_refused_when_it_wakes(s
     assert codes(asleep.escalate("u:a", "operator", trigger="asked")) == ["locked"]
 
 
-def test_a_lock_on_a_crowd_ends_each_lease_once_in_the_transaction_that_locked(stage):
+def test_a_lock_on_a_crowd_ends_each_lease_once_before_whoever_locks_is_answered(stage):
     clock = VirtualClock(stage.noon)
     vm = stage.make(clock)
     names = [f"u:{n}" for n in range(CROWD)]

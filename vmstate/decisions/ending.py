@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Protocol
 
 from vmstate.canonical import Json
 from vmstate.clock import Moment
@@ -15,6 +16,19 @@ from vmstate.decisions.refusing import denial
 from vmstate.leases.lease import PARENT_ENDED, Lease
 
 
+class Ruling(Protocol):
+    """Who brought an end about, how that is known, and why: a receipt to be, or one that was."""
+
+    @property
+    def actor(self) -> str | None: ...
+
+    @property
+    def proof(self) -> str | None: ...
+
+    @property
+    def why(self) -> str: ...
+
+
 def end_of(
     lease: Lease,
     ending: str,
@@ -22,15 +36,15 @@ def end_of(
     *,
     rule: str,
     below: str,
-    by: Entry | None = None,
+    by: Ruling | None = None,
     due: datetime | None = None,
     ended_via: str | None = None,
     detail: Mapping[str, Json] | None = None,
 ) -> Entry:
     """The receipt of the end of `lease` at `ended`, as one has it that nobody asked for.
 
-    `rule` is the path in the constitution that says so, `below` the profile that is left, `by` the
-    receipt that brought it about, where there is one: it says who, and why.
+    `rule` is the path in the constitution that says so, `below` the profile that is left, `by` what
+    brought it about, where somebody did.
     """
     # Written in one go: a copy of an entry takes as long as all else that is decided of an end.
     return Entry(

@@ -5,6 +5,7 @@ whose uses are spent ends at once, by the receipt of its last use.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment, duration_us
@@ -12,7 +13,15 @@ from vmstate.decisions.decision import Entry, Grounds, State
 from vmstate.decisions.ending import end_of
 from vmstate.decisions.lapsing import lapse
 from vmstate.decisions.pending import Asked, Lapse, lapse_of
-from vmstate.leases.lease import EXPIRED, IDLE, PARENT_ENDED, USES_SPENT, LeaseStack, Overdue
+from vmstate.leases.lease import (
+    EXPIRED,
+    IDLE,
+    LOCKED,
+    PARENT_ENDED,
+    USES_SPENT,
+    LeaseStack,
+    Overdue,
+)
 
 SCHEDULER, SETTLE, START_UP = "scheduler", "settle", "start_up"
 
@@ -55,8 +64,16 @@ def overdue_requests(
 
 
 def expiry(overdue: Overdue, now: Moment, via: str) -> Entry:
-    """The end of a lease that time ended: no command, no actor."""
-    lease = overdue.lease
+    """The end of a lease that time ended: no command, no actor.
+
+    Or that a lock on many ended before: by whoever locked, due when they did.
+    """
+    lease, fall = overdue.lease, overdue.fall
+    if fall is not None and overdue.ending == LOCKED:
+        at = fall.lock.locked
+        said: dict[str, Json] = {"lock": fall.lock.id}
+        late = end_of(lease, LOCKED, at, rule="locks", below=overdue.below, by=fall, detail=said)
+        return replace(late, due=at.wall, ended_via=via)
     by_wall = lease.deadline.wall <= now.wall
     paths = {EXPIRED: f"endings.{EXPIRED}", IDLE: f"escalations.{lease.rule}.idle_ttl"}
     # The end in effect is the deadline. A lease lost to a clock has none that could be trusted.

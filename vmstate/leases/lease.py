@@ -12,12 +12,13 @@ it is of the lowest lease that gives the profile which the act takes. What is do
 climb from it and a renewal above it among that, is a sign of life of every lease that it stands on.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from vmstate.clock import Moment, duration_us
-from vmstate.leases.watermark import Watermark, passed
+from vmstate.leases.lock import Fall
+from vmstate.leases.watermark import Watermark, elapsed, passed
 
 EXPIRED = "timeout_expired"
 IDLE = "idle"
@@ -114,7 +115,7 @@ class Overdue:
     """A lease that is over and not yet recorded as ended.
 
     `due` is when it was over by the wall; `end` the same on both hands, or None if no clock can be
-    believed about it, and its end is when that is recorded.
+    believed about it, and its end is when that is recorded. `fall` is the lock that ended it.
     """
 
     lease: Lease
@@ -123,6 +124,7 @@ class Overdue:
     due: datetime
     end: Moment | None
     late_for: timedelta
+    fall: Fall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +155,15 @@ class Certain:
 class LeaseStack:
     """The open leases of one principal, the lowest first.
 
-    `closes` is when a drill's ledger ends everything in it; None in a live one.
+    `closes` is when a drill's ledger ends everything in it; None in a live one. `felled` are those
+    that a lock has ended without a receipt yet, by their number.
     """
 
     baseline: str
     watermark: Watermark
     leases: tuple[Lease, ...] = ()
     closes: Moment | None = None
+    felled: Mapping[int, Fall] = field(default_factory=dict)
 
     def standing(self, now: Moment) -> tuple[Lease, ...]:
         """The leases that are live at `now`: up to the first that is not, and none above it."""
@@ -215,6 +219,10 @@ class LeaseStack:
 
     def _overdue(self, lease: Lease, now: Moment) -> Overdue:
         """`lease` as if it stood on nothing."""
+        fall = self.felled.get(lease.seq)
+        if fall is not None and self.left(lease, fall.lock.locked) > timedelta():
+            at = fall.lock.locked
+            return Overdue(lease, LOCKED, self.below(lease), at.wall, at, elapsed(at, now), fall)
         ending = self._ending_of(lease, now)
         due, late_for = lease.ends_at, -self.left(lease, now)
         if ending == DRILL_ENDED and self.closes is not None:
@@ -251,6 +259,8 @@ class LeaseStack:
         return self.leases[depth - 1].profile if depth else self.baseline
 
     def _is_over(self, lease: Lease, now: Moment) -> bool:
+        if lease.seq in self.felled:
+            return True
         voided = self.watermark.voids(lease.seq, lease.granted.boot_id, now)
         closed = self.closes is not None and passed(self.closes, now)
         return voided or closed or self.left(lease, now) <= timedelta()

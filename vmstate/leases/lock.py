@@ -18,6 +18,7 @@ from vmstate.constitution.people import People
 Scope = Literal["principal", "profile", "all"]
 SCOPES: tuple[Scope, ...] = ("principal", "profile", "all")
 State = Literal["locked", "lifted", "expired"]
+SWEPT_AT_ONCE = 1_000  # ends that a lock writes itself: a tenth of a second; the rest are owed
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,32 @@ class Lock:
         until = "it is lifted" if self.until is None else format_at(self.until.wall)
         why = f": {self.reason}" if self.reason else ""
         return f"{self.id} on {self.subject} until {until}{why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """A lock on many that ended more than is on record yet.
+
+    What it covers of the leases granted before it is over since it was set, whether it was lifted
+    since or not: `profiles` are those that it covers, None for all. The ends of leases up to number
+    `after` are on record. `actor`, `proof` and `why` are what its own receipt says.
+    """
+
+    lock: Lock
+    proof: str | None
+    profiles: frozenset[str] | None
+    after: int
+
+    @property
+    def actor(self) -> str:
+        return self.lock.by
+
+    @property
+    def why(self) -> str:
+        return self.lock.reason
+
+    def covers(self, profile: str) -> bool:
+        return self.profiles is None or profile in self.profiles
 
 
 def lock_id(seq: int) -> str:

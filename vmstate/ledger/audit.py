@@ -9,8 +9,10 @@
    was used once.
 5. The leases follow from the receipts: each by a rule of the constitution of its time, with the
    approvals that it asks for; none ends twice or without a grant, outlives its parent, or is
-   renewed or given back after its end (law 2). So do the budgets, the locks, and the requests that
-   were left open: each bounded by [requests], with what was handed in for it, ended once.
+   renewed or given back after its end (law 2). What a lock covers ends at once; of a great many
+   the lock writes the first ends itself, and the others may still be owed. So do the budgets, the
+   locks, and the requests that were left open: each bounded by [requests], with what was handed in
+   for it, ended once.
 6. In a file, every table beside the receipts says what the receipts say; but for the outbox
    and the refusals counted so far, which hold what is still to come and are nobody's evidence.
 
@@ -175,6 +177,7 @@ def _read_all(
                 progress(1, total)
     except TamperError as error:
         replay.find(str(error))
+    replay.end_of_sweep()
 
 
 def _receipts(replay: Replay, snapshot: Snapshot) -> Iterator[Receipt]:
@@ -201,7 +204,6 @@ def _receipts(replay: Replay, snapshot: Snapshot) -> Iterator[Receipt]:
 
 
 def _conclude(replay: Replay, roots: _Roots, law: Constitution | None) -> Audit:
-    replay.end_of_sweep()
     root, head, kept = replay.tree.root(), roots.head, roots.kept
     if head is not None and (head.size, head.root) != (replay.tree.size, root):
         replay.find(
@@ -217,6 +219,6 @@ def _conclude(replay: Replay, roots: _Roots, law: Constitution | None) -> Audit:
         size=replay.tree.size,
         root=root,
         constitution=replay.constitution,
-        open_leases=len(replay.leases),
+        open_leases=sum(one.felled is None for one in replay.leases.values()),
         findings=tuple(replay.findings),
     )

@@ -4,6 +4,7 @@ But for the outbox and the refusals counted so far, which hold what is still to 
 nobody's evidence.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 
@@ -204,6 +205,7 @@ def compare_tables(replay: Replay, snapshot: Snapshot) -> None:
         name: _lock(one) for name, one in replay.locks.every.items()
     }:
         replay.find("the table of locks is not what the receipts set, lifted and ended")
+    replay.find_all(_fall_faults(replay, snapshot), None)
     drill = snapshot.drill()
     until = drill.until.wall if drill is not None and drill.until is not None else None
     if (until, drill is not None and drill.off) != (replay.drill_until, replay.drill_off):
@@ -212,6 +214,24 @@ def compare_tables(replay: Replay, snapshot: Snapshot) -> None:
     # The law is stored under the receipt that put it in force.
     if laws != tuple(replay.laws):
         replay.find("the constitutions in the file are not those that the receipts put in force")
+
+
+def _fall_faults(replay: Replay, snapshot: Snapshot) -> Iterator[str]:
+    """Whether the table of falls holds each lock that owes ends, as the receipts have it."""
+    fallen = [one for one in replay.leases.values() if one.felled is not None]
+    said = {one.felled.seq: one.felled for one in fallen if one.felled is not None}
+    written = {one.lock.seq: one for one in snapshot.falls.every()}
+    if said.keys() != written.keys():
+        yield "the table of falls is not of the locks that still owe ends"
+        return
+    for held in fallen:
+        assert held.felled is not None
+        fall = written[held.felled.seq]
+        ruling = replay.proven.locked.get(fall.lock.id)
+        if not (fall.after < held.seq and fall.covers(held.profile)):
+            yield f"by the table of falls {lease_id(held.seq)} did not fall by {fall.lock.id}"
+        elif (fall.actor, fall.proof) != ruling:
+            yield f"the table of falls says otherwise than its receipt how {fall.lock.id} is proven"
 
 
 def _waits_equally(row: Asked) -> bool:

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from vmstate.canonical import parse_at
-from vmstate.leases.lease import EXPIRED, IDLE, PARENT_ENDED, USES_SPENT
+from vmstate.leases.lease import EXPIRED, IDLE, LOCKED, PARENT_ENDED, USES_SPENT
+from vmstate.leases.lock import Lock
 from vmstate.ledger.receipt import Receipt
 
 
@@ -15,7 +16,8 @@ class Held:
     """`expires_at` is its end at the latest, `ends_at` if nothing more is done under it.
 
     `ended_at` and `ending` are None while it is open. `context` is the digest of the facts that it
-    was granted on, None where there were none.
+    was granted on, None where there were none. `felled` is the lock that ended it,
+    where the receipt of that is owed.
     """
 
     seq: int
@@ -37,6 +39,12 @@ class Held:
     ending: str | None = None
     unseated: bool = False
     context: str | None = None
+    felled: Lock | None = None
+
+    @property
+    def over_at(self) -> datetime:
+        """When it ends if nothing more is done under it, by a lock on many as well."""
+        return self.ends_at if self.felled is None else min(self.ends_at, self.felled.locked.wall)
 
     @property
     def is_spent(self) -> bool:
@@ -71,13 +79,26 @@ class Held:
         ends_at = {EXPIRED: self.expires_at, IDLE: self.ends_at}.get(self.ending)
         if ends_at is not None and parse_at(due) != ends_at:
             yield f"says {receipt.lease!r} was due at another time than its deadline"
-        if receipt.outcome == "reverted" and self.ends_at <= receipt.at:
+        if self.felled is not None and self.ending == LOCKED:
+            yield from self._end_by_fall(due)
+            return
+        if ends_at is not None and self.felled is not None and self.over_at < ends_at:
+            yield f"says time ended {receipt.lease!r}, which {self.felled.id} had ended"
+        if receipt.outcome == "reverted" and self.over_at <= receipt.at:
             yield f"gives {receipt.lease!r} back after its end"
         if self.ending == USES_SPENT and not self.is_spent:
             yield f"says the uses of {receipt.lease!r} were spent, it was used {self.uses}"
         if self.ending == PARENT_ENDED and due is not None:
             ends_at = min(parse_at(due), receipt.at)  # with what it stood on
         self.ended_at = receipt.at if ends_at is None else ends_at
+
+    def _end_by_fall(self, due: str | None) -> Iterator[str]:
+        assert self.felled is not None
+        self.ended_at = self.felled.locked.wall
+        if due is None or parse_at(due) != self.ended_at:
+            yield f"says {self.felled.id} ended it at another time than it was set"
+        if self.ends_at <= self.ended_at:
+            yield f"says {self.felled.id} ended it, which was over before"
 
 
 def keep_alive(leases: Mapping[str, Held], held: Held, at: datetime) -> None:
@@ -95,7 +116,7 @@ def use_faults(leases: Mapping[str, Held], receipt: Receipt) -> Iterator[str]:
     if held is None or held.principal != said["who"]["principal"]:
         yield f"was done under {name!r}, which is no open lease of who did it"
         return
-    if held.ends_at <= receipt.at:
+    if held.over_at <= receipt.at:
         yield f"was done under {name!r} after its end"
     if held.is_spent:
         yield f"was done under {name!r}, whose uses were spent"

@@ -8,7 +8,7 @@ from vmstate.canonical import parse_at
 from vmstate.clock import Moment
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
-from vmstate.leases.lock import Lock, lock_id
+from vmstate.leases.lock import SWEPT_AT_ONCE, Lock, lock_id
 from vmstate.ledger.held import Held
 from vmstate.ledger.receipt import Receipt
 
@@ -17,12 +17,14 @@ from vmstate.ledger.receipt import Receipt
 class LockBook:
     """`every` holds each lock by its id, as it is after the receipts read so far.
 
-    `unswept` is the lock of the receipt just read, whose ends have to follow it at once. Of boot
+    `unswept` is the lock of the receipt just read, whose ends have to follow it at once, `ends` how
+    many did: of a lock on many, as many as one writes, and the others fall. Of boot
     hands nothing stands in receipts: whether a lock stands is what they say of it, lifted and over.
     """
 
     every: dict[str, Lock] = field(default_factory=dict)
     unswept: Lock | None = None
+    ends: int = 0
 
     @property
     def standing(self) -> list[Lock]:
@@ -46,6 +48,7 @@ class LockBook:
             at = Moment(receipt.at, "", 0)
             made = Lock(seq, detail["scope"], name, actor, reason, at, ends)
             self.every[made.id] = self.unswept = made
+            self.ends = 0
             return
         if earlier is None or earlier.state != "locked":
             yield f"ends {detail['lock']!r}, which does not stand"
@@ -74,13 +77,27 @@ class LockBook:
             if profile is not None and lock.covers(law, people, who, profile):
                 yield f"was granted while {lock.id} stood"
 
+    def goes_on(self, receipt: Receipt) -> bool:
+        """Whether a lease's end may be one of those that the lock just set wrote itself.
+
+        What it left owed says when it was due; what time ends after it would be due later.
+        """
+        lock, due = self.unswept, receipt.fields["due"]
+        if lock is None or due is None:
+            return True
+        owed = (receipt.fields["what"]["detail"] or {}).get("lock") == lock.id
+        return not owed and parse_at(due) <= lock.locked.wall
+
     def end_faults(
-        self, receipt: Receipt, law: Constitution | None, people: People
+        self, receipt: Receipt, held: Held, law: Constitution | None, people: People
     ) -> Iterator[str]:
         """What is wrong with a lease's end by a lock; its fall takes what stands on it along."""
         said = receipt.fields
         lock = self.every.get((said["what"]["detail"] or {}).get("lock", ""))
-        if lock is None or lock != self.unswept:
+        if held.felled is not None:
+            if lock is None or lock.seq != held.felled.seq:
+                yield f"says that another lock ended it than {held.felled.id}"
+        elif lock is None or lock != self.unswept:
             yield "says that a lock ended it, and no lock was just set"
         elif law is not None and lock.scope == "principal":
             holder, profile = said["who"]["principal"], said["what"]["from"]
@@ -90,12 +107,22 @@ class LockBook:
     def swept(
         self, leases: Iterable[Held], law: Constitution | None, people: People
     ) -> Iterator[str]:
-        """What the lock just set covers and has not ended; called once its ends are read."""
+        """What the lock just set covers and has not ended; called once its ends are read.
+
+        A lock on many ends so many at once, and lets the others fall.
+        """
         lock, self.unswept = self.unswept, None
         if lock is None or law is None:
             return
+        falls = lock.scope != "principal" and self.ends >= SWEPT_AT_ONCE
         for held in leases:
-            if lock.covers(law, people, held.principal, held.profile):
+            if held.felled is not None or not lock.covers(
+                law, people, held.principal, held.profile
+            ):
+                continue
+            if falls:
+                held.felled = lock
+            else:
                 yield f"{lock.id} covers a lease of {held.principal!r} and did not end it"
 
 

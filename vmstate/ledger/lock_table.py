@@ -7,8 +7,9 @@ from vmstate.clock import Moment, from_us
 from vmstate.leases.lock import SCOPES, Lock
 from vmstate.ledger.rows import Connection, moment_row
 
-_SELECT = """SELECT seq, scope, name, by, reason, locked_us, locked_boot, locked_boot_us,
-    until_us, until_boot, until_boot_us, state FROM lock"""
+LOCK_COLUMNS = """seq, scope, name, by, reason, locked_us, locked_boot, locked_boot_us,
+    until_us, until_boot, until_boot_us, state"""
+_SELECT = f"SELECT {LOCK_COLUMNS} FROM lock"
 
 
 class LockTable:
@@ -20,11 +21,11 @@ class LockTable:
     def standing(self) -> tuple[Lock, ...]:
         """The locks without a recorded end, in the order in which they were set."""
         rows = self._db.execute(f"{_SELECT} WHERE state = 'locked' ORDER BY seq")
-        return tuple(_lock(row) for row in rows)
+        return tuple(read_lock(row) for row in rows)
 
     def every(self) -> Iterator[Lock]:
         """Every lock there ever was, in that order."""
-        return (_lock(row) for row in self._db.execute(f"{_SELECT} ORDER BY seq"))
+        return (read_lock(row) for row in self._db.execute(f"{_SELECT} ORDER BY seq"))
 
     def write(self, lock: Lock) -> None:
         """Put down a lock that was set, or what became of it."""
@@ -38,7 +39,7 @@ class LockTable:
         )
 
 
-def _lock(row: tuple[Any, ...]) -> Lock:
+def read_lock(row: tuple[Any, ...]) -> Lock:
     """The lock in a row; one that can't be read is on everybody, and audit names the row."""
     try:
         locked = Moment(from_us(row[5]), row[6], row[7])

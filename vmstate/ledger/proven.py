@@ -9,7 +9,7 @@ ends is by whoever locked or amended.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vmstate.constitution.law import Constitution
@@ -23,9 +23,10 @@ _TAKES_MORE = _RULINGS | {"recovery"}
 
 @dataclass
 class Proven:
-    """`ruling` is who locked or amended last, and how that is known."""
+    """`ruling` is who locked or amended last, and how that is known; `locked` the same by lock."""
 
     ruling: tuple[str | None, str | None] = (None, None)
+    locked: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
 
     def faults(
         self, receipt: Receipt, law: Constitution | None, people: People, *, in_drill: bool
@@ -34,13 +35,14 @@ class Proven:
         who = receipt.fields["who"]
         actor, proof = who["actor"], who["proof"]
         if receipt.type in _RULINGS:
-            self.ruling = actor, proof
+            self._take(receipt, (actor, proof))
         if (actor is None) != (proof is None):
             yield "names who asked without a proof, or a proof of nobody"
         if actor is None or proof is None:
             return
         if _follows_a_ruling(receipt):
-            if (actor, proof) != self.ruling:
+            lock = receipt.fields["what"]["detail"].get("lock")
+            if (actor, proof) != self.locked.get(lock, self.ruling):
                 yield "is by another than who locked or amended"
             return
         if (fault := _unborne(receipt, actor, proof, people)) is not None:
@@ -51,6 +53,11 @@ class Proven:
             yield f"takes {actor!r} on the host's word, which [callers] does not trust"
         if _takes_more(receipt):
             yield f"takes {actor!r} on the host's word, and needs a proof"
+
+    def _take(self, receipt: Receipt, ruling: tuple[str | None, str | None]) -> None:
+        self.ruling = ruling
+        if receipt.type == "lock":
+            self.locked.setdefault(receipt.fields["what"]["detail"]["lock"], ruling)
 
 
 def _unborne(receipt: Receipt, actor: str, proof: str, people: People) -> str | None:

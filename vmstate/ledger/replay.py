@@ -165,7 +165,8 @@ def _place(replay: Replay, receipt: Receipt, seq: int) -> None:
 def _judge(replay: Replay, receipt: Receipt, seq: int) -> None:
     """Does what it says follow from what came before?"""
     said = receipt.fields
-    if receipt.type not in {"profile_deescalation", "lease_clamped"}:
+    ends = receipt.type in {"profile_deescalation", "lease_clamped"}
+    if not ends or not replay.locks.goes_on(receipt):
         replay.end_of_sweep(seq)
     if receipt.type == "constitution_loaded":
         _loaded(replay, receipt, seq)
@@ -275,7 +276,7 @@ def _granted(replay: Replay, receipt: Receipt, seq: int) -> None:
             replay.find(f"stands on {held.parent!r}, which is somebody else's", seq)
         if parent.expires_at < held.expires_at:
             replay.find("outlives the lease that it stands on", seq)
-        if parent.ends_at <= receipt.at:
+        if parent.over_at <= receipt.at:
             replay.find("stands on a lease that was over", seq)
     keep_alive(replay.leases, held, receipt.at)
     replay.find_all(replay.contexts.begin(held, receipt), seq)
@@ -321,7 +322,7 @@ def _renewed(replay: Replay, receipt: Receipt, seq: int) -> None:
     if held is None:
         replay.find(f"renews {what['lease']!r}, which is not open", seq)
         return
-    if held.ends_at <= receipt.at:
+    if held.over_at <= receipt.at:
         replay.find(f"renews {what['lease']!r} after its end", seq)
     parent = replay.leases.get(held.parent) if held.parent is not None else None
     held.expires_at, held.renewals = parse_at(what["expires_at"]), held.renewals + 1
@@ -354,7 +355,8 @@ def _ended(replay: Replay, receipt: Receipt, seq: int) -> None:
     replay.contexts.end(held)
     replay.find_all(replay.amended.end_faults(receipt), seq)
     if what["ending"] == LOCKED:
-        replay.find_all(replay.locks.end_faults(receipt, replay.law, replay.people), seq)
+        replay.find_all(replay.locks.end_faults(receipt, held, replay.law, replay.people), seq)
+    replay.locks.ends += 1
     replay.find_all(held.end(receipt), seq)
     replay.on_end(held)
 

@@ -167,6 +167,14 @@ CREATE TABLE lock (
 ) STRICT;
 CREATE INDEX lock_standing ON lock (seq) WHERE state = 'locked';
 
+-- Locks that ended more than is on record yet: whatever they cover of the leases before them is over.
+CREATE TABLE fall (
+    seq        INTEGER PRIMARY KEY REFERENCES lock (seq),
+    proof      TEXT,                        -- how it is known who locked
+    profiles   TEXT,                        -- those that are covered, as JSON; NULL for all
+    after_seq  INTEGER NOT NULL             -- the ends of leases up to this one are on record
+) STRICT;
+
 -- A drill's mode, in a drill's ledger only: until when it is on, and whether it was ended.
 CREATE TABLE drill (
     id             INTEGER PRIMARY KEY CHECK (id = 1),

@@ -16,8 +16,9 @@ from vmstate.decisions.once import Once
 from vmstate.decisions.pending import Asked
 from vmstate.errors import InputError, LedgerNotFound, TamperError
 from vmstate.leases.lease import Lease, LeaseStack, lease_id
-from vmstate.leases.watermark import Watermark, passed
+from vmstate.leases.watermark import Watermark, elapsed, passed
 from vmstate.ledger.asked import AskedTable
+from vmstate.ledger.fall_table import FallTable
 from vmstate.ledger.finding import SEE_AUDIT
 from vmstate.ledger.lease_table import LeaseTable
 from vmstate.ledger.lock_table import LockTable
@@ -78,6 +79,7 @@ class Snapshot:
         self.leases = LeaseTable(connection)
         self.requests = AskedTable(connection)
         self.locks = LockTable(connection)
+        self.falls = FallTable(connection)
         self.pushed = PushedTable(connection)
 
     def head(self) -> Head:
@@ -100,14 +102,20 @@ class Snapshot:
         """The open leases of `principal`, as last recorded."""
         drill = self.drill()
         closes = drill.until if drill is not None else None
-        return LeaseStack(baseline, self.watermark(), self.leases.open_of(principal), closes)
+        leases = self.leases.open_of(principal)
+        (felled,) = self.falls.of(leases)
+        return LeaseStack(baseline, self.watermark(), leases, closes, felled)
 
     def stacks(self, principals: Iterable[str], baseline: str) -> dict[str, LeaseStack]:
         """The same of each of `principals`, as of one moment; at most a page of them."""
         drill, mark = self.drill(), self.watermark()
         closes = drill.until if drill is not None else None
         found = self.leases.open_of_all(principals)
-        return {name: LeaseStack(baseline, mark, held, closes) for name, held in found.items()}
+        felled = self.falls.of(*found.values())
+        return {
+            name: LeaseStack(baseline, mark, leases, closes, fell)
+            for (name, leases), fell in zip(found.items(), felled, strict=True)
+        }
 
     def execute(self, statement: str, bindings: Any = ()) -> Iterator[tuple[Any, ...]]:
         """For the tables that are nobody's evidence, which modules beside this one know."""
@@ -145,13 +153,14 @@ class Snapshot:
         """
         state = self.time(scope.baseline)
         leases = self.leases.open_of(principal)
+        (felled,) = self.falls.of(leases)
         record = self.leases.record(scope.family, scope.timed)
         named = {one: found for one in budgets if (found := self.budget(one)) is not None}
         allocated = next(self._db.execute("SELECT total(allocated) FROM budget"))[0]
         return replace(
             state,
             principal=principal,
-            stack=replace(state.stack, leases=leases),
+            stack=replace(state.stack, leases=leases, felled=felled),
             record=record,
             used=self.used(statements),
             budgets=named,
@@ -202,6 +211,11 @@ class Snapshot:
         for principal, seq, deadline in self.leases.due(values):
             late_for = max(timedelta(), -mark.left(deadline, now))
             found.append(Due(principal, lease_id(seq), deadline.wall, late_for))
+        over = {one.lease for one in found}
+        for principal, seq, fall in self.falls.due(limit):
+            if (lease := lease_id(seq)) not in over:
+                at = fall.lock.locked
+                found.append(Due(principal, lease, at.wall, elapsed(at, now)))
         for one in self.requests.due(values):
             late_for = max(timedelta(), -mark.left(one.deadline, now))
             found.append(Due(one.principal, one.id, one.deadline.wall, late_for))

@@ -20,6 +20,7 @@ from vmstate.decisions.locking import ends_by
 from vmstate.decisions.pending import Asked, Lapse, lapse_of
 from vmstate.decisions.settling import SETTLE, overdue_requests, owed
 from vmstate.leases.lease import Lease, LeaseStack, Overdue
+from vmstate.leases.lock import SWEPT_AT_ONCE
 from vmstate.ledger.bearing import state_for
 from vmstate.ledger.rows import PAGE, pages
 from vmstate.ledger.snapshot import Scope, Snapshot
@@ -29,7 +30,8 @@ from vmstate.ledger.transaction import Transaction
 def end_covered(transaction: Transaction, law: Law, locking: Entry, now: Moment) -> int:
     """End what the lock covers that `locking` set, and say how many receipts that took.
 
-    Law 4: what was overdue by then ends by its own deadline, not by the lock.
+    Law 4: what was overdue by then ends by its own deadline, not by the lock. Of leases the first
+    `SWEPT_AT_ONCE` and what is left of a page; all others fall, and their receipts are owed.
     """
     lock = locking.lock
     if lock is None or lock.state != "locked":
@@ -42,6 +44,13 @@ def end_covered(transaction: Transaction, law: Law, locking: Entry, now: Moment)
         else transaction.leases.holders()
     )
     for page in pages(names):
+        if lock.scope != "principal" and transaction.head().tree.size - began >= SWEPT_AT_ONCE:
+            profiles = law.document.profiles if lock.scope == "profile" else None
+            covered = profiles and [
+                one for one in profiles if law.constitution.includes(one, lock.name)
+            ]
+            transaction.falls.begin(lock, locking.proof, covered)
+            break
         for name, stack in transaction.stacks(page, baseline).items():
             for entry in owed(*_over(transaction, law, name, stack, now), now, SETTLE):
                 transaction.append(entry, now)

@@ -79,7 +79,7 @@ class Transaction(Snapshot):
         self._scrolls: dict[str, tuple[int, bytes]] = {}
         self._constitution = self.constitution()[0]
         self._targets: Mapping[str, Notify] = {}
-        self._appended = False
+        self._appended = self._ended = False
 
     def head(self) -> Head:
         return Head(self._tree, "", self._watermark)
@@ -139,6 +139,8 @@ class Transaction(Snapshot):
 
     def seal(self) -> None:
         """Rewrite the head and sign it; nothing to do if nothing was appended."""
+        if self._ended:
+            self.falls.advance()
         if self._appended:
             note = self._log.sign(self._tree)
             row = _head_row(self._tree, note, self._watermark)
@@ -152,6 +154,7 @@ class Transaction(Snapshot):
             self.leases.change(lease)
         if entry.ends is not None:
             self.leases.end(entry.ends)
+            self._ended = True
         if entry.budget is not None:
             self._budget(entry.budget)
         if entry.lock is not None:
