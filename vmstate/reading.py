@@ -88,11 +88,7 @@ class Reading(Door):
 
     def may(self, principal: str, what: str) -> bool:
         held = self._held(principal)  # first: reading it is what finds an amended law
-        law = self._law.constitution
-        if what in law.document.profiles:
-            return law.includes(held, what)
-        act = law.document.acts.get(what)
-        return act is not None and law.includes(held, act.profile)
+        return self._law.constitution.admits(held, what)
 
     def locks(self) -> tuple[Lock, ...]:
         with self.ledger.read() as snapshot:
@@ -240,7 +236,7 @@ class Reading(Door):
         is written anywhere; both hands of the clock are asked each time.
         """
         version, kept = self.ledger.version(), self._kept
-        if kept.version != version or len(kept.held) > PROFILES_KEPT:
+        if kept.version != version:
             with self.ledger.read() as snapshot:
                 self._follow(snapshot)
             kept.version, kept.held = version, {}
@@ -258,6 +254,8 @@ class Reading(Door):
         if any(one.stands(now) for one in covers):
             return ""  # not kept: it may be over any time
         if (certain := stack.certain(now)) is not None:
+            if len(kept.held) >= PROFILES_KEPT:
+                kept.held.clear()
             kept.held[principal] = certain
         return stack.profile(now)
 

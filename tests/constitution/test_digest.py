@@ -179,6 +179,20 @@ def test_what_the_shipped_constitution_says_is_what_is_read():
     assert document.locks.lift == ("sovereigns",)
 
 
+def test_who_holds_a_profile_may_do_what_it_and_those_below_it_take_and_nothing_else():
+    law = load_constitution(SHIPPED)
+    for held, at_most in zip(law.document.profiles, range(4), strict=True):
+        for what, rank in (*((p, law.rank(p)) for p in law.document.profiles), *acts(law)):
+            assert law.admits(held, what) == (rank <= at_most)
+        assert not law.admits(held, "unheard.of")
+    assert not law.admits("", "observer")
+    assert not law.admits("unheard.of", "observer")
+
+
+def acts(law):
+    return ((name, law.rank(act.profile)) for name, act in law.document.acts.items())
+
+
 def test_what_is_absent_is_denied():
     document = read_constitution(SMALL.encode()).document
     assert document.locks is None

@@ -70,6 +70,21 @@ class Constitution:
         """Whether who holds `held` may do what `wanted` may."""
         return wanted in self._lineages.get(held, ())
 
+    def admits(self, held: str, what: str) -> bool:
+        """Whether who holds `held` may do what the profile or act `what` takes.
+
+        An unknown name of either kind may nothing, and gives nothing.
+        """
+        return what in self._within.get(held, ())
+
+    @cached_property
+    def _within(self) -> Mapping[str, frozenset[str]]:
+        acts = self.document.acts.items()
+        return {
+            held: frozenset((*line, *(name for name, act in acts if act.profile in line)))
+            for held, line in self._lineages.items()
+        }
+
     def rank(self, profile: str) -> int:
         """How many rungs `profile` stands above the baseline."""
         return len(self._lineages[profile]) - 1

@@ -45,6 +45,9 @@ BUSY_MS = 5_000  # how long another process's write is waited for before the led
 ORIGIN_HEX = 8
 _SIDE_FILES = ("-wal", "-shm")
 
+CLOSED, FORKED = "closed", "forked"
+
+_OPENED: "weakref.WeakSet[Ledger]" = weakref.WeakSet()
 _Result = TypeVar("_Result")
 
 
@@ -53,14 +56,15 @@ class Ledger:
 
     def __init__(self, path: Path, connection: apsw.Connection) -> None:
         self.path = path
-        self._pid = os.getpid()
+        self._gone = ""  # why it can't be used here any more
+        _OPENED.add(self)
         self._lock = threading.Lock()
         self._readers_lock = threading.Lock()
         self._writer: apsw.Connection | None = None
         # Weak: a thread's reader closes with its thread, and only a close of all has to know it.
         self._readers: weakref.WeakSet[apsw.Connection] = weakref.WeakSet((connection,))
         self._local = threading.local()
-        self._local.reader, self._local.cursor = connection, None
+        self._local.reader, self._local.ask = connection, None
         self._key: PrivateKey | None = None
         query = "SELECT format, origin, verifier, drill FROM meta"
         meta = next(connection.execute(query), None)
@@ -145,7 +149,7 @@ class Ledger:
         Raises:
             LedgerUnavailable: the file, its disk or its key can't be used now; nothing happened.
         """
-        self._require_own_process()
+        self._require_use()
         with self._turn(patience_ms), _reported(self.path):
             if self._key is None:
                 self._key = self._load_key()
@@ -187,7 +191,7 @@ class Ledger:
         Raises:
             LedgerUnavailable: the file can't be read now.
         """
-        self._require_own_process()
+        self._require_use()
         with _reported(self.path):
             connection = self._reader()
             snapshot = Snapshot(connection, is_drill=self.drill is not None)
@@ -197,7 +201,7 @@ class Ledger:
             try:
                 connection.execute("BEGIN")
             except apsw.ConnectionClosedError:
-                self._local.reader = self._local.cursor = None
+                self._local.reader = self._local.ask = None
                 raise
             try:
                 yield snapshot
@@ -210,15 +214,16 @@ class Ledger:
         Raises:
             LedgerUnavailable: the file can't be read now.
         """
-        self._require_own_process()
-        local = self._local
+        self._require_use()
+        ask = getattr(self._local, "ask", None)
         try:
-            if getattr(local, "reader", None) is None or getattr(local, "cursor", None) is None:
-                local.cursor = self._reader().cursor()
+            if ask is None:
+                ask = self._local.ask = self._reader().cursor().execute
             # A cursor that is kept: `may` asks this each time, and `pragma()` takes twice as long.
-            return int(local.cursor.execute("PRAGMA data_version").get)
+            version: int = ask("PRAGMA data_version").get
         except apsw.Error as error:
             _report(self.path, error)
+        return version
 
     def require_key(self) -> None:
         """Make sure that this ledger can be written to as far as its key goes.
@@ -249,13 +254,13 @@ class Ledger:
             for connection in (*readers, *([self._writer] if self._writer else [])):
                 connection.close()
             self._writer = None
-            self._pid = -1
+            self._gone = CLOSED
 
     def _reader(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "reader", None)
         if connection is None:
             connection = _connect(self.path, apsw.SQLITE_OPEN_READONLY)
-            self._local.reader, self._local.cursor = connection, None
+            self._local.reader, self._local.ask = connection, None
             with self._readers_lock:
                 self._readers.add(connection)
         return connection
@@ -271,11 +276,21 @@ class Ledger:
             raise LedgerMismatch(f"{path} is not the key of this ledger: put the right one back")
         return key
 
-    def _require_own_process(self) -> None:
-        if self._pid == -1:
+    def _require_use(self) -> None:
+        if self._gone == CLOSED:
             raise LedgerUnavailable(f"{self.path} was closed: open it again")
-        if self._pid != os.getpid():
+        if self._gone == FORKED:
             raise RuntimeError("a ledger does not survive a fork: open it in the new process")
+
+
+def _leave_to_parent() -> None:
+    """In a process that was just forked: the ledgers that were open are its parent's."""
+    for ledger in _OPENED:
+        ledger._gone = ledger._gone or FORKED  # noqa: SLF001 -- our own
+
+
+# Told once, and not asked at each use: `may` would pay for it.
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def check_place(path: Path) -> None:
