@@ -125,6 +125,9 @@ class LeaseJobStore(BaseJobStore):
 
     def next_deadline(self) -> datetime | None:
         """When something is to be done next, on our own clock; None if no lease is open."""
+        self.next_at = (
+            None  # what is granted while it is looked for, and not seen, wakes the thread
+        )
         now = self._authority.clock.read()
         if closed_for := self.claims.closed_for(now):
             self.next_at = now.wall + closed_for

@@ -93,6 +93,25 @@ def test_a_grant_wakes_the_thread_long_before_its_next_look(stage, vm, expiry, l
         assert timedelta() <= late(end) < timedelta(seconds=1)
 
 
+def test_a_grant_while_the_next_end_is_looked_for_is_not_slept_over(
+    stage, vm, expiry, looked, monkeypatch
+):
+    monkeypatch.setattr("vmstate.lease_jobs.HEARTBEAT_FOR", timedelta(hours=1))
+    next_end = stage.watch_ends(vm)
+    look, leases = vm.next_deadline, [stage.climb(vm, "u:a", ttl=timedelta(milliseconds=50)).lease]
+
+    def look_too_early():
+        found = look()
+        if found is None and len(leases) == 1:
+            leases.append(stage.climb(vm, "u:b", ttl=timedelta(milliseconds=50)).lease)
+        return found
+
+    monkeypatch.setattr(vm, "next_deadline", look_too_early)
+    expiry.start()
+    assert looked.acquire(timeout=PATIENCE)
+    assert [next_end().lease, next_end().lease] == leases
+
+
 def test_a_lease_that_ends_earlier_than_the_one_waited_for_wakes_the_thread(
     stage, vm, expiry, looked, monkeypatch
 ):
