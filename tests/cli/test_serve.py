@@ -62,6 +62,14 @@ def climb(folder, who="alice"):
     return json.loads(folder.vmstate(*line).out)["receipt"]["what"]["lease"]
 
 
+def until(holds):
+    """Ask now and then, and leave the machine to those who are waited for."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < PATIENCE_SECONDS
+        time.sleep(0.05)
+
+
 def ends(folder):
     lines = folder.ok("vmstate receipts list --type profile_deescalation --json").splitlines()
     return [json.loads(line) for line in lines]
@@ -93,8 +101,7 @@ def test_what_was_owed_before_is_given_back_at_the_start(short, serving):
     short.replace("constitution.toml", '"alice", "bob"', '"alice", "bob", "carol"')
     short.ok("vmstate init")
     lease = climb(short)
-    while short.run("vmstate may alice operator").code == 0:
-        pass  # it lasts a second
+    until(lambda: short.run("vmstate may alice operator").code == 3)  # it lasts a second
     process = serving(stderr=subprocess.STDOUT)  # the first line says that it serves
     assert lease in process.stdout.readline()
     assert ends(short)[0]["what"]["ended_via"] == "start_up"
@@ -135,9 +142,7 @@ def test_a_reader_gone_stops_no_giving_back(short, serving):
     process = serving()
     process.stdout.close()
     climb(short)
-    began = time.monotonic()
-    while not ends(short):
-        assert time.monotonic() - began < PATIENCE_SECONDS
+    until(lambda: ends(short))
     process.terminate()
     assert process.wait(timeout=PATIENCE_SECONDS) == 0
     assert "stopped" in process.stderr.read()
@@ -146,9 +151,7 @@ def test_a_reader_gone_stops_no_giving_back(short, serving):
 def test_two_services_beside_each_other_give_back_once(short, serving):
     one, two = serving(), serving()
     climb(short)
-    began = time.monotonic()
-    while not ends(short):
-        assert time.monotonic() - began < PATIENCE_SECONDS
+    until(lambda: ends(short))
     for process in (one, two):
         process.terminate()
         process.communicate(timeout=PATIENCE_SECONDS)
@@ -214,9 +217,7 @@ events  = ["ended"]
     process = serving()
     lease = climb(short)
     assert lease in process.stdout.readline()
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not heard.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(heard.exists)
     told = json.loads(heard.read_bytes())
     assert (told["type"], told["lease"], told["target"]) == ("vmstate.ended", lease, "pager")
 

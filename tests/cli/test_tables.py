@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from touring import left_on_screen
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 VMSTATE = Path(sys.executable).with_name("vmstate")
@@ -80,7 +81,7 @@ def test_a_denial_is_marked_on_a_terminal(live):
 
 
 def test_an_audit_on_a_terminal_leaves_no_bar_behind(live):
-    seen = ESCAPE.sub("", on_a_terminal(live, "audit"))
+    seen = left_on_screen(on_a_terminal(live, "audit"))
     assert "auditing" not in seen
     assert ": intact" in seen
 

@@ -18,6 +18,8 @@ STORY = "## An agent asks\n"  # told in a folder of its own; the rest goes on in
 FILE = re.compile(r"# (\w+\.py)\n")  # how a block begins that is a file of the story
 MOVES = re.compile(r"\bcd (\S+)$")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# A line and the way back over it: a bar, which is drawn only where something takes its time.
+WIPED = re.compile(r"[^\n]*(?:\r|\n(?:\x1b\[\?25h)?\r\x1b\[1A)\x1b\[2K")
 SECONDS = 90  # for one command; the slowest waits 20 for the end of a lease
 
 
@@ -48,7 +50,12 @@ def run_in_terminal(command, folder):
     process.wait()
     assert limit.is_alive(), f"$ {command}\ndid not end in {SECONDS} s:\n{seen.decode()}"
     limit.cancel()
-    return ESCAPES.sub("", seen.decode()).replace("\r\n", "\n")
+    return left_on_screen(seen.decode())
+
+
+def left_on_screen(written):
+    """What a terminal still shows when it was written, without colours."""
+    return ESCAPES.sub("", WIPED.sub("", written.replace("\r\n", "\n")))
 
 
 def commands(block):
