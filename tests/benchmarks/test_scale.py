@@ -25,6 +25,7 @@ from vmstate import Authority, VirtualClock, load_constitution
 from vmstate.constitution.loading import read_constitution
 from vmstate.expiry import Expiry
 from vmstate.keys import PrivateKey
+from vmstate.ledger.store import Ledger
 
 pytestmark = pytest.mark.benchmark
 
@@ -126,7 +127,7 @@ def test_many_due_at_one_instant(folder):
 
 def _bare_inserts(folder, bodies):
     """How long the same bytes take with nothing decided, 500 in a transaction."""
-    bare = apsw.Connection(str(folder / "bare.db"))
+    bare = apsw.Connection(str(folder / f"bare-{len(bodies)}-{time.monotonic_ns()}.db"))
     bare.pragma("journal_mode", "wal")
     bare.pragma("synchronous", "full")
     bare.execute("CREATE TABLE bare (seq INTEGER PRIMARY KEY, body BLOB)")
@@ -166,16 +167,36 @@ def test_auditing_many_receipts(folder):
 
 
 def test_locking_everybody(folder):
-    many = min(MANY, 100_000)
-    vm = Authority.create(LAW, folder / "locked.db")
+    many, path = min(MANY, 100_000), folder / "locked.db"
+    vm = Authority.create(LAW, path)
     grant(vm, (f"u:{n}" for n in range(many)))
+    other, waited, over = Authority(LAW, Ledger.open(path)), [], []
+    last = f"u:{many - 1}"
+    assert other.may(last, "operator")
+
+    def ask():
+        while other.may(last, "operator"):
+            time.sleep(0.001)
+        over.append(time.perf_counter() - began)
+        while vm.due(limit=1):
+            start = time.perf_counter()
+            assert not other.escalate(last, "operator", trigger="asked").granted
+            waited.append(time.perf_counter() - start)
+
+    asking = threading.Thread(target=ask)
     began = time.perf_counter()
+    asking.start()
     vm.lock("root", key=PrivateKey.derive("short", "root"), reason="measure").raise_for_denial()
     took = time.perf_counter() - began
+    asking.join()
     bodies = [one.body for one in vm.receipts(after=many + 1, limit=many)]
+    other.close()
     vm.close()
     floor = _bare_inserts(folder, bodies)
-    print(f"\na lock over {many:,} leases: {took:.1f} s, {took / floor:.0f}x bare inserts")
+    print(
+        f"\na lock over {many:,} leases: nobody holds them after {over[0]:.2f} s; its receipts take"
+    )
+    print(f"{took:.1f} s, {took / floor:.0f}x bare inserts; others wait p99 {p(waited, 99):.2f} s")
 
 
 def wide_law():

@@ -9,10 +9,12 @@ from vmstate.authority import Authority
 from vmstate.clock import VirtualClock
 from vmstate.errors import LedgerUnavailable
 from vmstate.expiry import VirtualExpiry
+from vmstate.interfaces.cli import locks
 from vmstate.keys import PrivateKey
 from vmstate.leases.lock import SWEPT_AT_ONCE
 from vmstate.ledger.audit import audit_bundle, audit_ledger
 from vmstate.ledger.bundle import export
+from vmstate.ledger.store import Ledger
 
 MINUTE = timedelta(minutes=1)
 ROOT = PrivateKey.derive("short", "root")
@@ -77,6 +79,22 @@ def test_nobody_holds_what_fell_though_its_end_is_not_on_record(stage, crowd):
     bundle = audit_bundle(stage.folder / "bundle")
     assert (bundle.findings, bundle.open_leases) == ((), 0)
     settled(stage, vm)
+
+
+def test_who_serves_answers_a_lock_at_once_and_ends_what_it_owes_as_after_a_deadline(stage, crowd):
+    vm, clock = crowd
+    serving = Authority(stage.law, Ledger.open(vm.ledger.path), clock=clock, serving=True)
+    stage.closing(serving, Authority.close)
+    locked = lock(serving)
+    said = f"lock-{locked.seq}: everybody is locked until it is lifted"
+    assert (
+        locks._locked(serving, locked) == f"{said}; 1000 leases ended, the receipts of more follow"
+    )
+    assert codes(serving.escalate(LAST, "operator", trigger="asked")) == ["locked"]
+    settled(stage, serving)
+    assert locks._locked(serving, locked) == f"{said}; {CROWD} leases ended"
+    via = [one.fields["what"]["ended_via"] for one in stage.ends(vm)]
+    assert via == [None] * SWEPT_AT_ONCE + ["settle"] + ["start_up"] * (CROWD - SWEPT_AT_ONCE - 1)
 
 
 @pytest.mark.usefixtures("killed")
@@ -151,7 +169,7 @@ def test_whoever_locks_writes_what_is_owed_and_others_are_decided_in_between(
 
     monkeypatch.setattr(vm, "settle", settle_and_ask)
     lock(vm)
-    assert between == [["locked"]] * 2
+    assert between == [["locked"]] * 3
     assert len(stage.ends(vm)) == CROWD
     settled(stage, vm)
 

@@ -20,6 +20,7 @@ from vmstate.interfaces.cli.settings import (
     Settings,
     principal_option,
 )
+from vmstate.leases.lock import SWEPT_AT_ONCE
 
 if TYPE_CHECKING:
     from vmstate.door import Door
@@ -90,7 +91,8 @@ def _locked(door: "Door", receipt: "Receipt") -> str:
         return f"{said}; what it covers is ended"
     if detail["scope"] == "principal" and not _is_known_by_name(door, subject):
         say(f"warning: {subject} held nothing, and only a wildcard knows the name: is it right?")
-    return f"{said}; {count(ended, 'lease')} ended"
+    more = ended >= SWEPT_AT_ONCE and bool(door.due(limit=1))
+    return f"{said}; {count(ended, 'lease')} ended{', the receipts of more follow' if more else ''}"
 
 
 def _is_known_by_name(door: "Door", name: str) -> bool:
@@ -102,12 +104,12 @@ def _is_known_by_name(door: "Door", name: str) -> bool:
 
 
 def _ended_by(door: "Door", receipt: "Receipt") -> int:
-    """How many leases the lock ended: their receipts follow its own at once."""
+    """How many leases the lock ended: their receipts follow its own, those of many not at once."""
     ended, after, lock_id = 0, receipt.seq, receipt.fields["what"]["detail"]["lock"]
     while page := door.receipts(after=after):
         for one in page:
             detail = one.fields["what"]["detail"] or {}
-            if one.type != "profile_deescalation":
+            if one.type != "profile_deescalation" and ended < SWEPT_AT_ONCE:
                 return ended
             ended += detail.get("lock") == lock_id
         after = page[-1].seq
