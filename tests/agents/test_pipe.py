@@ -146,6 +146,13 @@ def test_what_was_asked_last_is_answered_before_a_gate_whose_agent_leaves_ends(g
     assert gate.process.wait(SECONDS) == 0
 
 
+def test_a_gate_whose_answers_nobody_reads_any_more_ends(gate, folder):
+    gate.answers.close()
+    gate.say(f"{_call('look')}\n".encode())
+    gate.process.wait(SECONDS)  # with which code does not matter: nobody is there
+    assert _counted(folder) == 1
+
+
 def _wait_for_an_answer(gate):
     until = time.monotonic() + SECONDS
     while not _unread(gate.answers):

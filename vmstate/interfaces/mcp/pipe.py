@@ -65,18 +65,21 @@ async def read_messages(fd: int, put: PutAny, answers: Put) -> None:
 
 
 async def write_messages(fd: int, said: MemoryObjectReceiveStream[SessionMessage]) -> None:
-    """Write what is said, a line each, until nothing more is or nobody reads it."""
+    """Write what is said, a line each, until nothing more is.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+    """
     mode = os.fstat(fd).st_mode
     can_wait = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-    with suppress(BrokenPipeError):
-        async with said:
-            async for one in said:
-                line = one.message.model_dump_json(by_alias=True, exclude_unset=True)
-                data = memoryview(f"{line}\n".encode())
-                if can_wait:
-                    await _write(fd, data)
-                else:  # a terminal or a file, of which nobody can tell when they have room
-                    await anyio.to_thread.run_sync(_write_all, fd, data)
+    async with said:
+        async for one in said:
+            line = one.message.model_dump_json(by_alias=True, exclude_unset=True)
+            data = memoryview(f"{line}\n".encode())
+            if can_wait:
+                await _write(fd, data)
+            else:  # a terminal or a file, of which nobody can tell when they have room
+                await anyio.to_thread.run_sync(_write_all, fd, data)
 
 
 async def _read(fd: int) -> bytes:
