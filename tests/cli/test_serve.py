@@ -122,6 +122,16 @@ def test_it_ends_within_two_seconds_of_being_told(signal_, short, serving):
     assert min(taken) < 2.0
 
 
+def test_told_to_stop_many_times_it_stops(serving):
+    process = serving()
+    with suppress(ProcessLookupError):
+        for _ in range(60):  # each may come in the middle of what the one before it does
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.00005)
+    process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0
+
+
 def test_killed_it_loses_nothing_and_the_next_one_goes_on(short, serving):
     process = serving()
     climb(short)

@@ -1,11 +1,11 @@
 """`serve`, `recover`: keeping it going, and going on after a clock was wrong."""
 
+import os
 import re
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vmstate.authority import Authority
     from vmstate.ledger.receipt import Receipt
 
+STOPS = (signal.SIGTERM, signal.SIGINT)
 # What PrivateTmp and ProtectHome keep from the unit.
 HIDDEN = ("/tmp", "/var/tmp", "/home", "/root", "/run/user")  # noqa: S108 -- nothing is put there
 
@@ -69,13 +70,7 @@ def serve(
             f"{settings.constitution} is an earlier law of this ledger: serving under the one in "
             f"force, {here}; put that there, vmstate constitution show prints it"
         )
-    stop = threading.Event()
-
-    def ask_to_stop(_signal: int, _frame: "FrameType | None") -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
+    told = _until_told()
     authority.subscribe(lambda receipt: _show(settings, receipt))
     expiry = Expiry(authority)
     deliverer = Deliverer(authority)
@@ -85,11 +80,31 @@ def serve(
         expiry.start()
         deliverer.start()
         tell_manager("READY=1")
-        stop.wait()
+        told()
         tell_manager("STOPPING=1")
     expiry.stop()
     deliverer.stop()
+    for number in STOPS:  # told once more at the very end, it has still ended well
+        signal.signal(number, signal.SIG_IGN)
     say("stopped; what is still owed stays due")
+
+
+def _until_told() -> Callable[[], bytes]:
+    """Take what asks to stop from here on; what comes back waits for the first of them.
+
+    A handler may run in the middle of whatever waits, so it takes no lock: it writes to a pipe. It
+    is told any number of times, and a pipe that is full was told.
+    """
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+
+    def ask_to_stop(_signal: int, _frame: "FrameType | None") -> None:
+        with suppress(BlockingIOError):
+            os.write(tell, b".")
+
+    for number in STOPS:
+        signal.signal(number, ask_to_stop)
+    return lambda: os.read(told, 1)
 
 
 def _unit(program: Path) -> str:
