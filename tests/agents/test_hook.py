@@ -118,7 +118,7 @@ def test_without_a_ledger_or_a_name_everything_is_denied(folder, ask_hook, monke
     monkeypatch.delenv("VMSTATE_PRINCIPAL", raising=False)
     assert ask_hook(bash(), "--server", "local") == (
         "deny",
-        "vmstate can't decide: Missing option '--as'.",
+        "vmstate can't decide: Missing option '--as': give --as NAME, or set VMSTATE_PRINCIPAL.",
     )
     (folder / "vmstate.db").unlink()
     decision, reason = ask_hook(bash())

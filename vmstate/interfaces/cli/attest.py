@@ -9,7 +9,14 @@ from vmstate.canonical import Json, check_name, format_at, parse_at
 from vmstate.interfaces.cli.asking import key_options, read_key, signs_as
 from vmstate.interfaces.cli.options import once_option, read_facts, read_statements, write_file
 from vmstate.interfaces.cli.output import answer, emit, say, spell_time, table
-from vmstate.interfaces.cli.settings import Group, Look, Settings, principal_option, required
+from vmstate.interfaces.cli.settings import (
+    Group,
+    Look,
+    Settings,
+    named,
+    principal_option,
+    required,
+)
 
 if TYPE_CHECKING:
     from vmstate.decisions.pushing import Attested
@@ -59,12 +66,15 @@ def attest(
         receipt = door.push_signed(signed, reason=given["reason"], idempotency_key=once)
         answer(receipt, settings, _pushed(receipt) if receipt.granted else "")
         return
-    about, seen = check_name(required(principal, "--principal")), read_facts(facts)
+    about, seen = (
+        check_name(required(principal, "--principal", "say whom it is about")),
+        read_facts(facts),
+    )
     if not seen:
         raise click.UsageError("Missing option '--fact': say what is seen.")
     if statement is not None:
         door = settings.authority()
-        by = check_name(required(given["who"], "--as"))
+        by = check_name(named(given["who"]))
         _write(settings, door.prepare_attestation(by, about, seen), statement)
         return
     key = read_key(given)

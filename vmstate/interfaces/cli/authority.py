@@ -17,6 +17,7 @@ from vmstate.interfaces.cli.options import (
     climb_options,
     complete_lease,
     complete_profile,
+    ending_option,
     once_option,
     read_facts,
     read_prepared,
@@ -41,8 +42,8 @@ from vmstate.interfaces.cli.settings import (
     Look,
     Settings,
     asker,
+    named,
     principal_option,
-    required,
 )
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def renew(settings: Settings, /, lease: str, **given: Any) -> None:
 @click.argument("lease", shell_complete=complete_lease)
 @principal_option("Whose lease it is; by default its holder's.  [env: VMSTATE_PRINCIPAL]")
 @key_options
-@click.option("--ending", default="operator_release", show_default=True)
+@ending_option("operator_release")
 @click.option("--reason", default="", help="Why; goes into the receipt.")
 @once_option
 @click.pass_obj
@@ -305,7 +306,7 @@ def _holder(door: "Door", lease: str) -> str:
 @click.argument("lease", shell_complete=complete_lease)
 @principal_option("Who revokes.  [env: VMSTATE_PRINCIPAL]")
 @key_options
-@click.option("--ending", default="sovereign_revoke", show_default=True)
+@ending_option("sovereign_revoke")
 @click.option("--reason", default="", help="Why; goes into the receipt.")
 @once_option
 @click.pass_obj
@@ -315,7 +316,7 @@ def revoke(
     """End LEASE, whoever holds it. Takes a signature: a name alone ends nobody's lease."""
     key = read_key(given)
     if not settings.socket and key is None:
-        required(given["who"], "--as")
+        named(given["who"])
         raise click.UsageError("Missing option '--key': a name alone ends nobody's lease.")
     authority = settings.authority()
     actor = signs_as(authority, given, key)

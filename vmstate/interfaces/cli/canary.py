@@ -27,8 +27,8 @@ from vmstate.interfaces.cli.settings import (
     Command,
     Settings,
     asker,
+    named,
     principal_option,
-    required,
 )
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def canary(settings: Settings, who: str | None, rule: str, *, own_scheduler: boo
             "leave one of them out."
         )
     if not settings.socket:
-        required(who, "--as")
+        named(who)
     door = settings.authority()
     principal = asker(door, who)
     if door.is_drill:

@@ -19,8 +19,8 @@ from vmstate.interfaces.cli.settings import (
     Group,
     Settings,
     asker,
+    named,
     principal_option,
-    required,
 )
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _judge(settings: Settings, who: str | None, server: str) -> "Judgement":
     from vmstate.interfaces.mcp.warden import Warden
 
     if not settings.socket:
-        required(who, "--as")
+        named(who)
     call = _read_call()
     name = call.get("tool_name", call.get("tool"))
     arguments = call.get("tool_input", call.get("arguments", {}))

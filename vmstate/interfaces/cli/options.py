@@ -199,6 +199,25 @@ def _complete(
     return sorted({name for name in known if name.startswith(incomplete)})
 
 
+def fact_option(function: _Function) -> _Function:
+    """`--fact`: what is stated of the case."""
+    told = "What is the case, as [facts] knows it; may be repeated."
+    return click.option("--fact", "facts", multiple=True, metavar="NAME=VALUE", help=told)(function)
+
+
+def approval_option(function: _Function) -> _Function:
+    """`--approval`: what others have signed."""
+    path = click.Path(path_type=Path)
+    told = "A file with an approval of it (vmstate sign); may be repeated."
+    return click.option("--approval", "approvals", type=path, multiple=True, help=told)(function)
+
+
+def ending_option(usual: str) -> Callable[[_Function], _Function]:
+    """`--ending`: by which of the law's endings a lease ends."""
+    told = "By which of [endings]; each says who may."
+    return click.option("--ending", default=usual, show_default=True, help=told)
+
+
 def climb_options(function: _Function) -> _Function:
     """What kind of climb it is."""
     return _with(
@@ -221,11 +240,22 @@ def backing_options(function: _Function) -> _Function:
         function,
         principal_option("Who asks: the principal.  [env: VMSTATE_PRINCIPAL]"),
         click.option("--reason", help="Why; goes into the receipt."),
-        click.option("--fact", "facts", multiple=True, metavar="NAME=VALUE"),
+        fact_option,
         click.option("--ttl", help="For how long, such as 15m; at most the rule's."),
-        click.option("--request", "request_file", type=path, help="The prepared request."),
-        click.option("--approval", "approvals", type=path, multiple=True),
-        click.option("--attestation", "attestations", type=path, multiple=True),
+        click.option(
+            "--request",
+            "request_file",
+            type=path,
+            help="The prepared request (vmstate request new -o), which others have signed.",
+        ),
+        approval_option,
+        click.option(
+            "--attestation",
+            "attestations",
+            type=path,
+            multiple=True,
+            help="A file in which its facts are attested (vmstate sign --attest); may be repeated.",
+        ),
     )
 
 
@@ -238,8 +268,10 @@ def exception_options(function: _Function) -> _Function:
         click.option("--key", "key_file", type=path, help="Their key file."),
         passphrase_option,
         click.option("--reason", help="Why; the approver signs it too."),
-        click.option("--request", "request_file", type=path),
-        click.option("--approval", "approvals", type=path, multiple=True),
+        click.option(
+            "--request", "request_file", type=path, help="What was prepared, and then signed."
+        ),
+        approval_option,
         click.option("-o", "--output", type=path, help="Where to prepare it."),
     )
 

@@ -136,7 +136,14 @@ def show(settings: Settings, seq: int) -> None:
 
 
 @receipts.command("tail", cls=Look)
-@click.option("-n", "--number", default=SHOWN, show_default=True, type=click.IntRange(0, LAST))
+@click.option(
+    "-n",
+    "--number",
+    default=SHOWN,
+    show_default=True,
+    type=click.IntRange(0, LAST),
+    help="So many.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
 @click.pass_obj
 def tail(settings: Settings, number: int, *, follow: bool) -> None:

@@ -218,8 +218,8 @@ def show(settings: Settings, /, id_: str, output: Path | None, **given: Any) -> 
     if not given["statement"]:
         return
     if output is None:
-        raise click.UsageError("Missing option '-o'.")
-    by = check_name(required(given["who"], "--as"))
+        raise click.UsageError("Missing option '-o': name the file to write.")
+    by = check_name(required(given["who"], "--as", "say who would sign"))
     write_file(output, _statement(door, shown, by, given).bytes())
     say(f"next: sign {output} as it is,")
     say(f"  openssl pkeyutl -sign -rawin -inkey KEY -in {output} -out SIGNATURE")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,7 +36,17 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 HIDDEN = ("/tmp", "/var/tmp", "/home", "/root", "/run/user")  # noqa: S108 -- nothing is put there
 
 
-@click.command(cls=Command)
+class _Listening(Command):
+    """Where other verbs ask at the socket, this one answers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for option in self.params:
+            if isinstance(option, click.Option) and option.name == "socket":
+                option.help = "Make a socket there, and answer those who ask at it."
+
+
+@click.command(cls=_Listening)
 @click.option(
     "--socket-mode", default="660", show_default=True, help="Who may connect, as in chmod."
 )

@@ -207,11 +207,16 @@ def asker(door: "Door", who: str | None) -> str:
     """Who asks: `who`, or the one name that the socket takes this caller for."""
     if who is None and len(door.names) == 1:
         return door.names[0]
-    return required(who, "--as")
+    return named(who)
 
 
-def required(value: str | None, option: str) -> str:
-    """`value`, or a usage error that names the option."""
+def named(who: str | None) -> str:
+    """`who` as `principal_option` has it, or a usage error that says how to give it."""
+    return required(who, "--as", "give --as NAME, or set VMSTATE_PRINCIPAL")
+
+
+def required(value: str | None, option: str, remedy: str) -> str:
+    """`value`, or a usage error that names the option and what to write."""
     if value is None:
-        raise click.UsageError(f"Missing option '{option}'.")
+        raise click.UsageError(f"Missing option '{option}': {remedy}.")
     return value

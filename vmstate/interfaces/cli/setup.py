@@ -18,7 +18,13 @@ _PRESETS = ("starter", "agent", "vaultmesh")
 
 
 @click.command(cls=Command)
-@click.option("--preset", type=click.Choice(_PRESETS), default="starter", show_default=True)
+@click.option(
+    "--preset",
+    type=click.Choice(_PRESETS),
+    default="starter",
+    show_default=True,
+    help="What to start from: a page, agents' tools, or the whole ladder.",
+)
 @click.option("--in-git", is_flag=True, help="Make the log's key inside a git work tree.")
 @click.pass_obj
 def init(settings: Settings, preset: str, *, in_git: bool) -> None:

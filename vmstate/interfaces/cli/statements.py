@@ -13,6 +13,7 @@ from vmstate.errors import ConstitutionError, InputError
 from vmstate.interfaces.cli.options import (
     complete_profile,
     complete_trigger,
+    fact_option,
     passphrase_option,
     read_facts,
     read_file,
@@ -56,7 +57,7 @@ def request() -> None:
     help="What calls for it.",
 )
 @click.option("--reason", default="", help="Why; the approver signs it too.")
-@click.option("--fact", "facts", multiple=True, metavar="NAME=VALUE")
+@fact_option
 @click.option("--ttl", help="For how long, such as 15m; by default the rule's.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write.")
 @click.pass_obj
@@ -166,7 +167,7 @@ def _state(file: Path, output: Path | None, settings: Settings, given: Mapping[s
     """The bytes to be signed, and not one more: a line's end would be signed as well."""
     prepared = read_prepared(file)
     _say_law(settings, prepared, given["law_file"])
-    by = check_name(required(given["who"], "--as"))
+    by = check_name(required(given["who"], "--as", "say who would sign"))
     statement = _statement(prepared, by, file, given)
     say(f"signed by {by}, this {_VERBS[statement.kind]}:")
     _say_request(prepared)
