@@ -23,7 +23,7 @@ from vmstate.leases.lease import Lease, LeaseStack, Overdue
 from vmstate.leases.lock import SWEPT_AT_ONCE
 from vmstate.ledger.bearing import state_for
 from vmstate.ledger.rows import PAGE, pages
-from vmstate.ledger.snapshot import Scope, Snapshot
+from vmstate.ledger.snapshot import Snapshot
 from vmstate.ledger.transaction import Transaction
 
 
@@ -122,9 +122,8 @@ def amend_leases(
 ) -> int:
     """Do to every open lease what the amendment just written does to it; how many receipts."""
     began = transaction.head().tree.size
-    for name in transaction.leases.holders():
-        stack = transaction.stack(name, new.constitution.baseline)
-        for effect in _effects(transaction, old, new, name, now):
+    for stack, found in _effects(transaction, old, new, now):
+        for effect in found:
             if effect.is_change:
                 below = stack.below(effect.lease)
                 entry = effect_entry(effect, amendment, began - 1, below, now)
@@ -152,13 +151,20 @@ def foresee(snapshot: Snapshot, old: Law, new: Law, now: Moment) -> Iterator[Eff
 
     What is over by `now` is left out: it ends by its own deadline, before the law changes.
     """
-    for name in snapshot.leases.holders():
-        yield from _effects(snapshot, old, new, name, now)
+    for _, found in _effects(snapshot, old, new, now):
+        yield from found
 
 
-def _effects(snapshot: Snapshot, old: Law, new: Law, name: str, now: Moment) -> tuple[Effect, ...]:
-    law, document = new.constitution, new.document
+def _effects(
+    snapshot: Snapshot, old: Law, new: Law, now: Moment
+) -> Iterator[tuple[LeaseStack, tuple[Effect, ...]]]:
+    """Everybody's stack, and what becomes of what is live of it."""
+    baseline, document = new.constitution.baseline, new.document
     timed = tuple(sorted({*document.cooldown, *document.holds}))
-    state = snapshot.state(name, Scope(law.baseline, new.people.family(name), timed))
-    live = replace(state.stack, leases=state.stack.standing(now))
-    return effects(old, new, replace(state, stack=live), now)
+    time = snapshot.time(baseline)
+    for page in pages(snapshot.leases.holders()):
+        for name, stack in snapshot.stacks(page, baseline).items():
+            live = replace(stack, leases=stack.standing(now))
+            record = snapshot.leases.record(new.people.family(name), timed) if timed else ()
+            state = replace(time, principal=name, stack=live, record=record)
+            yield stack, effects(old, new, state, now)
