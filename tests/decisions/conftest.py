@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,11 @@ def law(*changes, extra="", controllers=None):
         text += f'\n[principals."{name}"]\n'
         text += f'key = "{key(name).public}"\n' if name in KEYED else ""
         text += f'controller = "{controllers[name]}"\n' if name in controllers else ""
-    return read_constitution(f"{text}\n{extra}".encode())
+    return _read(f"{text}\n{extra}".encode())
+
+
+# Nothing changes a constitution that was read, and most worlds have the same.
+_read = cache(read_constitution)
 
 
 def key(name):
