@@ -40,7 +40,7 @@ def test_anybody_may_carry_a_signature_and_nobody_may_do_without_one(service):
     request = opened(service, agent)
     stranger = service.at("stranger")
     forged = agent.approve(request, ONE, service.key(AGENT))
-    assert [one.code for one in forged.unmet] == ["approval_signature"]
+    assert [one.code for one in forged.unmet] == ["approval_signature", "not_caller"]
     shown = agent.request(request).request
     until = service.now + timedelta(minutes=15)
     approval = approve(shown, ONE, service.key(ONE), expires_at=until)
@@ -114,7 +114,7 @@ def test_a_sensor_on_any_account_pushes_and_an_agent_climbs(service):
 def test_a_stranger_pushes_nothing_of_their_own_and_reads_nothing_that_stands(service):
     stranger = service.at("stranger")
     forged = stranger.push(SENSOR, AGENT, THREAT, service.key(AGENT))
-    assert [one.code for one in forged.unmet] == ["attestation_signature"]
+    assert [one.code for one in forged.unmet] == ["attestation_signature", "not_caller"]
     assert forged.fields["what"]["from"] is None
     with pytest.raises(UnknownPrincipal):
         stranger.attested()

@@ -1,5 +1,6 @@
 """Every command asks `vmstate serve` where a socket is named, and answers as it does otherwise."""
 
+import io
 import json
 import os
 import pwd
@@ -9,10 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from vmstate.authority import Authority
 from vmstate.expiry import Expiry
-from vmstate.keys import new_token, save_token, token_digest
+from vmstate.interfaces.cli.watch import Frame, draw
+from vmstate.keys import PrivateKey, new_token, save_token, token_digest
+from vmstate.ledger.receipt import Receipt
 from vmstate.serving import Server
 from vmstate.sockets import listening
 
@@ -113,6 +117,25 @@ def test_what_an_approver_signed_is_handed_in_and_what_a_sovereign_may_is_signed
     assert served.run("vmstate unlock lock-6").code == 3
     lock = json.loads(served.ok("vmstate lock list --json"))["locks"][0]["lock"]
     served.ok(f"vmstate unlock {lock} --as carol --key carol.key")
+
+
+def test_what_a_key_forged_is_listed_as_nobodys_and_names_the_account(served):
+    PrivateKey.derive("nobody").save(served.path / "fake.key")
+    denied = served.run("vmstate lock --all --as carol --key fake.key --reason 'all stop'")
+    named = f"the account {HERE} asks as carol, may ask as alice"
+    assert denied.code == 3
+    assert "the order's signature by carol does not verify" in denied.err
+    assert named in denied.err
+    (line,) = served.ok("vmstate receipts list --who carol").splitlines()
+    assert line.split("\t")[3:5] == ["denied", "carol (not proven)"]
+    receipt = Receipt.read(served.ok("vmstate receipts list --denied --json").strip().encode())
+    rest = {"origin": "example", "baseline": "observer", "is_drill": False, "size": 3, "rows": ()}
+    frame = Frame(at=receipt.at, latest=(receipt,), **rest)
+    console = Console(width=240, file=io.StringIO())
+    console.print(draw(frame))
+    shown = console.file.getvalue()
+    assert "carol (not proven)" in shown
+    assert named in shown
 
 
 def test_who_has_only_a_key_asks_for_themselves_with_it(make):

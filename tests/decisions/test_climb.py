@@ -137,7 +137,10 @@ def test_everything_that_is_missing_is_said_at_once(world):
         ({"ttl": timedelta()}, "ttl: 0:00:00 is too small, needs more than 0 seconds"),
         ({"to": 7}, "to: 7 is not text"),
         ({"renew_parent": "yes"}, "renew_parent: 'yes' is neither true nor false"),
-        ({"proven": "guess"}, "proven: 'guess' is not one of 'host', 'peer', 'token' or 'none'"),
+        (
+            {"proven": "guess"},
+            "proven: 'guess' is not one of 'host', 'key', 'peer', 'token' or 'none'",
+        ),
         ({"colour": "red"}, "colour: is not known here: leave it out"),
     ],
 )

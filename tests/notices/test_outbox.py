@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from vmstate.authority import Authority
-from vmstate.decisions.command import Call, Release, make_command
+from vmstate.constitution.people import Caller
+from vmstate.decisions.command import Call, Escalate, Release, make_command
 from vmstate.decisions.statements import prepare_call
 from vmstate.drills.stand_ins import StandIns
 from vmstate.errors import LedgerUnavailable
@@ -288,6 +289,14 @@ def test_denials_of_two_people_or_for_two_reasons_are_told_apart(pager):
         vm.escalate(who, to, trigger="asked")
     assert deliverer.deliver_due() == 3
     assert [one["count"] for one in desk.told("pager")] == [2, 2, 2]
+
+
+def test_a_name_that_nothing_proves_is_told_as_that(pager):
+    desk, vm, deliverer = pager("denied")
+    said = {"principal": "u:a", "to": "guardian", "trigger": "asked", "caller": Caller("mallory")}
+    vm.submit(make_command(Escalate, said))
+    deliverer.deliver_due()
+    assert desk.messages("pager") == ["u:a (not proven) was denied once: not_caller"]
 
 
 def test_names_that_are_made_up_are_told_as_one(pager):

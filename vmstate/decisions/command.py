@@ -47,7 +47,8 @@ class CommandBase(BaseModel):
     """What every command has.
 
     `proven` is found when it is decided, and nothing that was said before counts: `host` is whoever
-    could open the ledger's file, `none` is somebody whose name nothing proves. `caller` is who
+    could open the ledger's file, `key` who signed what is handed in, `none` somebody whose name
+    nothing proves. `caller` is who
     stands at the door, an account or a token: the law in force says whom they may ask as. An
     `order` is the asker's own signature over the command, and says more.
     `claims` are requirements that an interface found not to be met, in what only it was told; they

@@ -46,7 +46,7 @@ from vmstate.decisions.command import (
 )
 from vmstate.decisions.decision import Decision, Entry, State
 from vmstate.decisions.ending import release
-from vmstate.decisions.evidence import hear_caller, hear_order
+from vmstate.decisions.evidence import hear_caller, hear_order, hear_signer, is_signed
 from vmstate.decisions.following import state_after
 from vmstate.decisions.handing_in import hand_in
 from vmstate.decisions.law import Law
@@ -106,46 +106,50 @@ class Decider:
         command = self._proven(state, command, now)
         answers = _ANSWERS[type(command)](self.law, state, command, now)
         granted = answers[-1].outcome != "denied"
-        if granted and command.proof == "none" and not isinstance(command, HandIn | Push):
+        if granted and command.proof == "none":
             raise RuntimeError(f"{command.verb} was granted to somebody whom nothing proves")
         if granted and command.order is not None:
             answers = _by_order(answers, command.order)
         unproven = command.proof == "none" and command.caller is not None
-        # What is handed in proves its signer or nobody, and says nothing of its carrier.
-        if not granted and unproven and not isinstance(command, HandIn | Push):
+        if not granted and unproven:
             answers = (*answers[:-1], for_stranger(command, answers[-1]))
         for entry in answers:
             state = state_after(state, entry, now)
         return Decision((*entries, *answers, *spent(state, now)), answers[-1], now)
 
     def _proven(self, state: State, command: Command, now: Moment) -> Command:
-        """The command with what proves who asks: its order, or the caller's account or token.
+        """The command with what proves who asks: a signature, or the caller's account or token.
 
-        What does not prove it is taken away, and why it does not is reported as unmet; so is what
-        the command says of itself. A statement that is handed in proves its signer by itself,
-        whoever carries it.
+        A good signature proves its signer and says nothing of who carries it: an order, or what is
+        handed in. A bad one is its carrier's own doing, so they are named, as for a name that
+        nobody signed for. What does not prove it is taken away, and why it does not is reported as
+        unmet; so is what the command says of itself.
         """
-        word = "host" if command.caller is None else "none"
-        known: dict[str, object] = {"order": None, "proven": word}
+        people, caller = self.law.people, command.caller
+        known: dict[str, object] = {"order": None, "proven": "host"}
+        faults: list[Unmet | None] = []
         if isinstance(command, HandIn | Push):
-            return command.model_copy(update=known)
-        fault: Unmet | None = None
-        if command.order is not None:
+            if is_signed(command, people):
+                return command.model_copy(update={**known, "proven": "key"})
+            # Without a caller there is nobody else to name, and its judge says what is wrong.
+            faults.append(None if caller is None else hear_signer(command.statement, people))
+        elif command.order is not None:
             at = self.law.setting(state, now, command.asked_by)
-            fault = hear_order(command.order, command, at)
-            if fault is None:
+            faults.append(hear_order(command.order, command, at))
+            if faults == [None]:
                 return command
-        trusted = self.law.document.callers.host or state.drill is not None
-        if command.caller is None and not trusted:
+        if caller is not None:
+            stranger = hear_caller(caller, command.asked_by, people)
+            known["proven"] = caller.proof if stranger is None else "none"
+            faults.append(stranger)
+        elif not (self._trusts_host(state) or isinstance(command, HandIn | Push)):
             known["proven"] = "none"
-            fault = fault or _untrusted(command.asked_by)
-        if command.caller is not None:
-            stranger = hear_caller(command.caller, command.asked_by, self.law.people)
-            known["proven"] = "none" if stranger is not None else command.caller.proof
-            fault = fault or stranger
-        if fault is not None:
-            known["claims"] = (*command.claims, fault)
+            faults = faults or [_untrusted(command.asked_by)]
+        known["claims"] = (*command.claims, *(one for one in faults if one is not None))
         return command.model_copy(update=known)
+
+    def _trusts_host(self, state: State) -> bool:
+        return self.law.document.callers.host or state.drill is not None
 
 
 def _untrusted(actor: str) -> Unmet:

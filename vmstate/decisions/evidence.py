@@ -97,10 +97,20 @@ def hear_order(order: Signed, command: Command, at: Setting) -> Unmet | None:
         return _fault(order, "order", "stale", statement.expires_at)
     if until > at.wall + PROOF_FOR + SKEW_FOR:
         return _fault(order, "order", "too_long", f"{format_duration(PROOF_FOR)} at most")
-    said = (statement.by, statement.verb, statement.arguments, statement.reason)
-    if said != (command.asked_by, command.verb, order_arguments(command), command.reason):
+    if not _orders(statement, command):
         return _fault(order, "order", "other_subject", f"{command.asked_by} to {command.verb}")
     return None
+
+
+def _orders(order: Order, command: Command) -> bool:
+    """Whether `order` is for exactly `command`."""
+    said = (order.by, order.verb, order.arguments, order.reason)
+    return said == (command.asked_by, command.verb, order_arguments(command), command.reason)
+
+
+def hear_signer(statement: Signed, people: People) -> Unmet | None:
+    """Why the signature of what is handed in proves nobody, or None if it proves its signer."""
+    return _signature_fault(statement, statement.statement.kind, people)
 
 
 def hear_caller(caller: Caller, name: str, people: People) -> Unmet | None:
@@ -124,10 +134,17 @@ def is_from(command: Command, people: People) -> bool:
 
 
 def is_signed(command: Command, people: People) -> bool:
-    """Whether who asks has signed it, or what is handed in by it, whatever that is worth by now."""
-    signed = command.statement if isinstance(command, HandIn | Push) else command.order
+    """Whether who asks has signed it, or what is handed in by it, whatever that is worth by now.
+
+    An order for something else is no signature of this, whoever found it.
+    """
     key = people.keys.get(command.asked_by)
-    return key is not None and signed is not None and signed.verifies(key)
+    if isinstance(command, HandIn | Push):
+        return key is not None and command.statement.verifies(key)
+    order = None if command.order is None else command.order.statement
+    if key is None or not isinstance(order, Order) or not _orders(order, command):
+        return False
+    return command.order is not None and command.order.verifies(key)
 
 
 def hear_facts(
@@ -234,11 +251,8 @@ def too_old_at(statement: Attestation, declared: Mapping[str, Fact]) -> datetime
 
 def _basic_fault(signed: Signed, kind: str, at: Setting) -> Unmet | None:
     """What is wrong with any statement, before asking what it says."""
-    key = at.people.keys.get(signed.by)
-    if key is None:
-        return _fault(signed, kind, "no_key", "a key under [principals]")
-    if not signed.verifies(key):
-        return _fault(signed, kind, "signature", f"a signature by {key.fingerprint}")
+    if (unsigned := _signature_fault(signed, kind, at.people)) is not None:
+        return unsigned
     if (lock := at.locked.get(at.people.person(signed.by))) is not None:
         return _fault(signed, kind, "locked", lock)
     statement = signed.statement
@@ -248,6 +262,15 @@ def _basic_fault(signed: Signed, kind: str, at: Setting) -> Unmet | None:
         return _fault(signed, kind, "other_constitution", at.constitution)
     if statement.id in at.used:
         return _fault(signed, kind, "used", "a fresh statement")
+    return None
+
+
+def _signature_fault(signed: Signed, kind: str, people: People) -> Unmet | None:
+    key = people.keys.get(signed.by)
+    if key is None:
+        return _fault(signed, kind, "no_key", "a key under [principals]")
+    if not signed.verifies(key):
+        return _fault(signed, kind, "signature", f"a signature by {key.fingerprint}")
     return None
 
 

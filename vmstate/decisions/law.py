@@ -100,6 +100,9 @@ def proof_faults(law: Law, state: State, command: Command) -> list[Unmet]:
         unmet.append(law.unknown_principal(actor))
     if not command.is_proven:
         remedy = "sign it (--key FILE), or ask through vmstate serve"
+        if command.caller is not None:
+            bound = "an account or with a token that is bound"
+            remedy = f"sign it as {actor} (--key FILE), or ask under {bound} to that name"
         required = "a signature, an account or a token"
         unmet.append(Unmet("principals", "not_proven", required, actor, remedy))
     return unmet

@@ -249,6 +249,12 @@ class Receipt:
         return tuple(Unmet(**one) for one in self.fields["authority"]["unmet"])
 
     @property
+    def who(self) -> str:
+        """Whom it is about, as people read it; of a name that nothing proved it says so."""
+        who = self.fields["who"]
+        return f"{who['principal'] or ''}{' (not proven)' if who['proof'] == 'none' else ''}"
+
+    @property
     def folded(self) -> int:
         """How many refusals this one stands for, besides those with a receipt of their own."""
         told = (self.fields["what"]["detail"] or {}).get("folded")

@@ -99,7 +99,7 @@ def _denied(notice: Notice, receipt: Receipt) -> str:
     who = receipt.fields["who"]
     if notice.is_for_others:
         return f"{who['actor']}, asking for others, was"
-    return "unknown names were" if notice.is_of_many else f"{who['principal']} was"
+    return "unknown names were" if notice.is_of_many else f"{receipt.who} was"
 
 
 def _sentence(notice: Notice, receipt: Receipt, left: str) -> str:

@@ -182,7 +182,7 @@ def _row(receipt: "Receipt") -> tuple[str, ...]:
         spell_time(receipt.at),
         receipt.type,
         receipt.outcome,
-        said["who"]["principal"] or "",
+        receipt.who,
         _what(said),
         receipt.rule,
     )

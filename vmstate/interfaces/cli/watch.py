@@ -278,7 +278,7 @@ def _latest(receipts: "Iterable[Receipt]") -> "Drawn":
             Text(str(receipt.seq), "dim"),
             spell_time(receipt.at)[11:],
             Text(receipt.type, style),
-            Text(said["who"]["principal"] or ""),
+            Text(receipt.who),
             Text(", ".join(one for one in parts if one), "dim"),
         )
     return drawn
