@@ -29,6 +29,7 @@ LINES = [
     "amend carol.key",
     "constitution show",
     "constitution show --digest none",
+    "constitution reference",
     "lock --all --as carol --key carol.key",
     "lock --all",
     "lock list",

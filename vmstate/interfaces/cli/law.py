@@ -1,6 +1,7 @@
-"""`amend`, `constitution show`: the law in force, and another one in its place."""
+"""`amend`, `constitution`: the law in force, another one in its place, and what one may say."""
 
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from vmstate.interfaces.cli.options import (
     write_file,
 )
 from vmstate.interfaces.cli.output import answer, count, emit, say, spell_time
-from vmstate.interfaces.cli.settings import Command, Group, Settings, asker
+from vmstate.interfaces.cli.settings import Command, Group, Look, Settings, asker
 from vmstate.interfaces.cli.statements import differences
 
 if TYPE_CHECKING:
@@ -228,7 +229,18 @@ def _say_where(settings: Settings, file: Path, toml: bytes, *, replace: bool) ->
 
 @click.group(cls=Group)
 def constitution() -> None:
-    """Show the laws that a ledger was under."""
+    """Show the laws that a ledger was under, and all that one may say."""
+
+
+@constitution.command(cls=Look)
+@click.pass_obj
+def reference(settings: Settings) -> None:
+    """Print every table and key that a constitution may have, with what each means."""
+    text = (files("vmstate.constitution") / "reference.toml").read_text(encoding="utf-8")
+    if settings.json:
+        emit({"ok": True, "toml": text})
+        return
+    click.echo(text, nl=False)
 
 
 @constitution.command("show", cls=Command)

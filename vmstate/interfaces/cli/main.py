@@ -49,7 +49,11 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "receipts": ("receipts", "receipts", "List, show and follow what was decided."),
     "export": ("receipts", "export", "Write the ledger out for somebody who has no vmstate."),
     "audit": ("receipts", "audit", "Verify a ledger or an exported folder."),
-    "constitution": ("law", "constitution", "Show the laws that a ledger was under."),
+    "constitution": (
+        "law",
+        "constitution",
+        "Show the laws of a ledger, and all that one may say.",
+    ),
     "amend": ("law", "amend", "Put another law in force, by the approvals that this takes."),
     "recover": ("service", "recover", "Go on after a clock in the past, on the record."),
     "serve": ("service", "serve", "Give leases back on time until told to stop."),
