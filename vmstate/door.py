@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from vmstate.constitution.document import ANCHOR
 from vmstate.decisions.amending import Amendment
 from vmstate.decisions.command import (
     Act,
@@ -45,7 +46,6 @@ from vmstate.sensing import Sensing
 from vmstate.signing import Request, Signed, approve, attest
 from vmstate.treasury.budget import Budget
 
-ANCHOR = "guardian.anchor"
 LOOK_EVERY = timedelta(milliseconds=50)  # how soon another process's commit is noticed
 
 _DIGITS = re.compile("[0-9a-f]{6,64}")
@@ -336,7 +336,9 @@ class Door(Sensing, Elevates):
         command = make_command(Release, {**asked, "idempotency_key": idempotency_key})
         return self.submit(self.ordered(command, key, nonce=nonce))
 
-    def act(self, principal: str, name: str, **fields: Any) -> Receipt:
+    def act(
+        self, principal: str, name: str, *, key: Signer | None = None, **fields: Any
+    ) -> Receipt:
         """Do what `[acts]` names, on the record. `fields` are `arguments` (texts) and `reason`.
 
         In a drill some acts only pretend; the receipt's `what.result` says so.
@@ -344,7 +346,8 @@ class Door(Sensing, Elevates):
         Raises:
             InputError: the act is a read, which leaves no receipt: ask `may`.
         """
-        return self.submit(make_command(Act, {"principal": principal, "act": name, **fields}))
+        command = make_command(Act, {"principal": principal, "act": name, **fields})
+        return self.submit(self.ordered(command, key))
 
     def anchor(self, principal: str, **fields: Any) -> Receipt:
         """Put every scroll's root and the checkpoint's digest on the record, by `guardian.anchor`.
@@ -354,18 +357,27 @@ class Door(Sensing, Elevates):
         return self.act(principal, ANCHOR, **fields)
 
     def create_budget(
-        self, principal: str, budget: str, *, name: str, allocated: int, unit: str, **fields: Any
+        self,
+        principal: str,
+        budget: str,
+        *,
+        name: str,
+        allocated: int,
+        unit: str,
+        key: Signer | None = None,
+        **fields: Any,
     ) -> Receipt:
         """Allocate whole units to a budget with an id that is free."""
         asked = {"principal": principal, "budget": budget, "name": name, **fields}
-        return self.submit(
-            make_command(CreateBudget, {**asked, "allocated": allocated, "unit": unit})
-        )
+        command = make_command(CreateBudget, {**asked, "allocated": allocated, "unit": unit})
+        return self.submit(self.ordered(command, key))
 
-    def debit(self, principal: str, budget: str, amount: int, **fields: Any) -> Receipt:
+    def debit(
+        self, principal: str, budget: str, amount: int, *, key: Signer | None = None, **fields: Any
+    ) -> Receipt:
         """Spend whole units from a budget; more than its balance is refused."""
         asked = {"principal": principal, "budget": budget, "amount": amount, **fields}
-        return self.submit(make_command(Debit, asked))
+        return self.submit(self.ordered(make_command(Debit, asked), key))
 
     def drill_mode(self, *, on: bool, set_by: str) -> Receipt:
         """Switch the mode of a drill's ledger; off ends everything in it. Refused in a live one."""

@@ -13,18 +13,18 @@ from vmstate.clock import Clock, Moment, SystemClock
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import read_constitution
 from vmstate.decisions.amending import Amendment
-from vmstate.decisions.command import Act, Activate, Command, Escalate
+from vmstate.decisions.command import Activate, Command, Escalate
 from vmstate.decisions.decision import Decision, State
 from vmstate.decisions.pending import Asked
 from vmstate.decisions.pushing import Attested, attested_for, attested_now
 from vmstate.decisions.route import Explanation, shortest_route
 from vmstate.decisions.showing import Pending
-from vmstate.door import ANCHOR, Door, check_request_id
+from vmstate.door import Door, check_request_id
 from vmstate.errors import LedgerMismatch, UnknownPrincipal
 from vmstate.leases.lease import Certain, Lease
 from vmstate.leases.lock import Lock
 from vmstate.leases.standing import Standing
-from vmstate.ledger.bearing import anchoring, find_request, state_for
+from vmstate.ledger.bearing import find_request, state_for
 from vmstate.ledger.checkpoint import Heads
 from vmstate.ledger.in_force import InForce
 from vmstate.ledger.outbox import Backlog, Outbox
@@ -218,8 +218,6 @@ class Reading(Door):
         return self._law
 
     def _decide(self, snapshot: Snapshot, command: Command, now: Moment) -> Decision:
-        if isinstance(command, Act) and command.act == ANCHOR:
-            command = anchoring(snapshot, self.origin, command)
         return self._law.decider.decide(self._state(snapshot, command), command, now)
 
     def _shown(self, snapshot: Snapshot, asked: Asked, now: Moment) -> Pending:

@@ -61,6 +61,7 @@ ENGINE_TYPES = frozenset(
 # Acts that move units, and the receipts of these alone say that they did.
 ALLOCATE, DEBIT = "treasury.allocate", "treasury.debit"
 MONEY_TYPES = {"treasury_budget": ALLOCATE, "treasury_debit": DEBIT}
+ANCHOR = "guardian.anchor"  # the act that says what the ledger says, and nothing of its caller's
 HOLDER = "holder"  # in an ending's `by`: whoever holds the lease
 
 Scroll = Literal["identity", "cognitive", "treasury", "guardian"]

@@ -30,25 +30,32 @@ def act(law: Law, state: State, command: Act, now: Moment) -> Entry:
 
     Raises:
         InputError: the act leaves no receipt, so there is nothing to decide: ask `may`. Or it is
-            one that moves units, which has a command of its own.
+            one that moves units, which has a command of its own, or an anchor with arguments.
     """
     if command.act in {ALLOCATE, DEBIT}:
-        raise InputError(f"{command.act} moves units: say which budget, and how many")
+        verb = "create" if command.act == ALLOCATE else "debit"
+        raise InputError(
+            f"{command.act} moves units: say which budget, and how many: vmstate budget {verb}"
+        )
+    if state.anchor is not None and (command.arguments or command.proofs):
+        raise InputError(f"{command.act} takes no arguments: it says what the ledger says")
     table = law.document.acts.get(command.act)
     unmet = _faults(law, state, command, command.act, now)
     if unmet or table is None:
         refused = denial(state, command, unmet, now)
         return replace(refused, act=command.act)
     if table.receipt is None:
-        raise InputError(f"{command.act} is a read and leaves no receipt: ask `may` about it")
+        asked = f"vmstate may {command.principal} {command.act}"
+        raise InputError(f"{command.act} is a read and leaves no receipt: ask `may`: {asked}")
     entry = _done(law, state, command, command.act, now)
-    detail: dict[str, Json] = dict(command.arguments)
+    told = state.anchor or command  # of an anchor it is the ledger that tells
+    detail: dict[str, Json] = dict(told.arguments)
     return replace(
         entry,
         type=table.receipt,
         scroll=table.scroll,
         detail=detail or None,
-        proofs={**command.proofs, **entry.proofs},
+        proofs={**told.proofs, **entry.proofs},
     )
 
 

@@ -46,6 +46,14 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True)
+class Anchor:
+    """What the ledger says of itself at its own place: each scroll's root, and the checkpoint."""
+
+    arguments: Mapping[str, str]
+    proofs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What a ledger knows that bears on one principal and what they ask.
 
@@ -57,7 +65,8 @@ class State:
     command is about, open or over. `contexts` holds, where the command is an act, the digest of the
     facts that an open lease was granted on, by the lease's number; none for those without facts.
     `pushed` holds, where the command may rest on it or adds to it, the newest that each sensor
-    pushed about the principal, whether it still counts or not.
+    pushed about the principal, whether it still counts or not. `anchor` is there where the command
+    is the act that puts it on record.
     """
 
     principal: str
@@ -73,6 +82,7 @@ class State:
     asked: Asked | None = None
     contexts: Mapping[int, str] = field(default_factory=dict)
     pushed: tuple[Pushed, ...] = ()
+    anchor: Anchor | None = None
 
     @property
     def watermark(self) -> Watermark:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from vmstate import canonical
+from vmstate.constitution.document import ANCHOR
 from vmstate.decisions.command import (
     Act,
     Activate,
@@ -19,7 +20,7 @@ from vmstate.decisions.command import (
     Renew,
     Withdraw,
 )
-from vmstate.decisions.decision import State
+from vmstate.decisions.decision import Anchor, State
 from vmstate.decisions.fields import CONTEXT
 from vmstate.decisions.law import Law
 from vmstate.decisions.pending import Asked
@@ -50,7 +51,9 @@ def state_for(snapshot: Snapshot, command: Command, law: Law, timed: tuple[str, 
     ids = (*ids, *(one.statement.id for one in pushed))
     state = replace(snapshot.state(principal, scope, ids, budgets, asked), pushed=pushed)
     if isinstance(command, Act | CreateBudget | Debit):
-        return replace(state, contexts=_contexts(snapshot, state.stack))
+        state = replace(state, contexts=_contexts(snapshot, state.stack))
+    if isinstance(command, Act) and command.act == ANCHOR:
+        return replace(state, anchor=_anchor(snapshot, law.origin))
     return state
 
 
@@ -60,16 +63,12 @@ def _contexts(snapshot: Snapshot, stack: LeaseStack) -> dict[int, str]:
     return {said["seq"]: said["proofs"][CONTEXT] for said in grants if said["authority"]["facts"]}
 
 
-def anchoring(snapshot: Snapshot, origin: str, command: Act) -> Act:
-    """An anchor holds what the ledger says at its own place, whatever its caller would say."""
-    if command.arguments or command.proofs:
-        raise InputError(f"{command.act} takes no arguments: it says what the ledger says")
+def _anchor(snapshot: Snapshot, origin: str) -> Anchor:
     head = snapshot.head()
     body = Checkpoint.of(origin, head.tree).text().encode()
     roots = {scroll: root for scroll, (_, root) in snapshot.scrolls().items()}
     arguments = {"size": str(head.tree.size), **roots}
-    proofs = {"checkpoint": canonical.digest(body)}
-    return command.model_copy(update={"arguments": arguments, "proofs": proofs})
+    return Anchor(arguments, {"checkpoint": canonical.digest(body)})
 
 
 def find_request(snapshot: Snapshot, beginning: str) -> Asked:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -126,7 +126,7 @@ def _fault(
                 return None if statement.arguments.get("request") == about else "is for another"
             if receipt.type == "profile_deescalation":
                 return _ends_another(replay, receipt, statement)
-            return None
+            return _does_another(said, statement)
 
 
 def _ends_another(replay: _Replay, receipt: Receipt, order: Order) -> str | None:
@@ -137,6 +137,24 @@ def _ends_another(replay: _Replay, receipt: Receipt, order: Order) -> str | None
     fits = falls or (named is not None and named.principal == said["who"]["principal"])
     ends = said["what"]["ending"] in {order.arguments["ending"], PARENT_ENDED}
     return None if fits and ends else "ends another"
+
+
+def _does_another(said: Mapping[str, Any], order: Order) -> str | None:
+    """Whether another act was done than was ordered, or another charge made."""
+    told = order.arguments
+    if order.verb == "act":
+        return None if told.get("act") == said["what"]["act"] else "is for another act"
+    if order.verb == "create_budget":
+        ordered, done = (told.get("budget"), told.get("allocated")), said["what"]["detail"]
+        return (
+            None if ordered == (done["budget"], str(done["allocated"])) else "is for another budget"
+        )
+    if order.verb == "debit":
+        ordered, (cost,) = (told.get("budget"), told.get("amount")), said["cost"]
+        return (
+            None if ordered == (cost["budget"], str(cost["charged"])) else "is for another charge"
+        )
+    return None
 
 
 def _spelled(replay: _Replay, facts: dict[str, str]) -> dict[str, str]:
