@@ -22,6 +22,15 @@ from vmstate.sockets import listening
 
 VMSTATE = Path(sys.executable).with_name("vmstate")
 HERE = pwd.getpwuid(os.getuid()).pw_name
+READ = '"database.write"  = { profile = "guardian" }'
+ACTS = (
+    READ
+    + """
+"service.stop"      = { profile = "operator", scroll = "cognitive", receipt = "service_stop" }
+"guardian.anchor"   = { profile = "operator", scroll = "guardian", receipt = "guardian_anchor" }
+"treasury.allocate" = { profile = "operator", scroll = "treasury", receipt = "treasury_budget" }
+"treasury.debit"    = { profile = "operator", scroll = "treasury", receipt = "treasury_debit" }"""
+)
 OPERATORS = 'operators = ["alice", "bob"]'
 TOKEN = new_token()
 BOUND = f"""
@@ -48,6 +57,7 @@ def make(folder, monkeypatch):
             folder.ok("vmstate keys new carol -o carol.key >> constitution.toml")
             folder.ok("vmstate keys new dora -o dora.key >> constitution.toml")
             folder.replace("constitution.toml", OPERATORS, OPERATORS.replace("]", ', "dora"]'))
+            folder.replace("constitution.toml", READ, ACTS)
             text = (folder.path / "constitution.toml").read_text(encoding="utf-8")
             folder.write("constitution.toml", text + BOUND)
             folder.ok("vmstate init")
@@ -159,6 +169,25 @@ def test_who_has_only_a_key_asks_for_themselves_with_it(make):
     ran = served.process([VMSTATE, "run", "operator", *asked, "--", "true"])
     assert ran.code == 0, ran.err
     assert newest(served)["who"] == {"actor": "dora", "principal": "dora", "proof": "key"}
+
+
+def test_acts_and_budgets_are_asked_for_at_the_socket(served):
+    served.ok('vmstate escalate operator --reason "ticket 4711: look"')
+    done = served.ok("vmstate act service.stop --argument unit=nginx --reason 'it leaks'")
+    assert done == "service.stop is on record: alice, under lease-2\n"
+    said = newest(served)
+    assert said["who"] == {"actor": "alice", "principal": "alice", "proof": "peer"}
+    assert said["what"]["detail"] == {"unit": "nginx"}
+    read = served.run("vmstate act logs.read")
+    assert (read.code, "ask `may`: vmstate may alice logs.read" in read.err) == (2, True)
+    assert "checkpoint of 4 receipts  sha256:" in served.ok("vmstate act guardian.anchor")
+    served.ok("vmstate budget create ops --allocated 100 --unit credits")
+    assert served.ok("vmstate budget debit ops 40") == "ops: 40 credits spent, 60 left\n"
+    assert served.ok("vmstate budget list") == "ops\tops\tcredits\t100\t40\t60\n"
+    denied = served.run("vmstate budget debit ops 61")
+    assert denied.code == 3
+    assert "  attempted 61 credits of ops, available 60, charged 0\n" in denied.err
+    assert served.run("vmstate --token-file bob.token budget debit ops 1").code == 3
 
 
 def test_a_lock_is_set_by_whose_key_signs_it(served):
@@ -340,6 +369,18 @@ def test_what_a_stranger_signed_is_told_as_done_when_it_was(unknown):
     dora = "--as dora --key dora.key"
     lease = unknown.ok(f"vmstate escalate operator {dora} --reason {MEND}").partition(":")[0]
     assert unknown.ok(f"vmstate release {lease} {dora}").startswith(f"{lease} ended by")
+
+
+def test_a_stranger_acts_and_spends_by_their_key_and_reads_nothing(unknown):
+    dora = "--as dora --key dora.key"
+    unknown.ok(f"vmstate escalate operator {dora} --reason {MEND}")
+    done = unknown.ok(f"vmstate act service.stop {dora} --argument unit=nginx")
+    assert done == "service.stop is on record: dora, under lease-2\n"
+    assert "checkpoint of 4 receipts" in unknown.ok(f"vmstate act guardian.anchor {dora}")
+    unknown.ok(f"vmstate budget create ops --allocated 100 --unit credits {dora}")
+    assert unknown.ok(f"vmstate budget debit ops 40 {dora}") == "ops: 40 credits spent, 60 left\n"
+    assert unknown.run("vmstate act service.stop --as dora").code == 3
+    assert unknown.run("vmstate budget list").code == 3
 
 
 def test_a_strangers_request_is_opened_signed_and_activated_without_being_shown(unknown):

@@ -43,6 +43,8 @@ WRITING = {
     "serve",
     "lock",
     "unlock",
+    "act",
+    "budget",
     "amend",
     "attest",
     "request",

@@ -40,6 +40,8 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "revoke": ("authority", "revoke", "End anybody's lease, with a key that may."),
     "lock": ("locks", "lock", "End at once what somebody or everybody holds, and refuse more."),
     "unlock": ("locks", "unlock", "Lift a lock; what it ended stays ended."),
+    "act": ("acts", "act", "Do what the constitution's [acts] name, on the record."),
+    "budget": ("budgets", "budget", "Allocate and spend budgets of whole units."),
     "may": ("authority", "may", "Answer whether somebody may do something now."),
     "why": ("authority", "why", "Say what a request would come to, and what is missing."),
     "request": ("requests", "request", "Requests that wait for others' signatures."),

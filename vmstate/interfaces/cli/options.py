@@ -24,16 +24,21 @@ _Read = TypeVar("_Read")
 
 
 def read_facts(pairs: Iterable[str]) -> dict[str, str]:
+    """The facts that `--fact` states, as `read_pairs` has them."""
+    return read_pairs(pairs, "--fact")
+
+
+def read_pairs(pairs: Iterable[str], option: str) -> dict[str, str]:
     """`name=value` each; raises a usage error for anything else, and for a name given twice."""
-    facts: dict[str, str] = {}
+    read: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name or not value:
-            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--fact")
-        if name in facts:
-            raise click.BadParameter(f"{name!r} is given twice", param_hint="--fact")
-        facts[name] = value
-    return facts
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint=option)
+        if name in read:
+            raise click.BadParameter(f"{name!r} is given twice", param_hint=option)
+        read[name] = value
+    return read
 
 
 def read_ttl(text: str | None) -> timedelta | None:
@@ -148,6 +153,16 @@ def complete_trigger(context: click.Context, _: click.Parameter, incomplete: str
     return _complete(context, incomplete, lambda s: [r.trigger for r in s.law().rules.values()])
 
 
+def complete_act(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Acts of the constitution that leave a receipt and begin so; those of budgets are verbs."""
+    return _complete(context, incomplete, _recorded_acts)
+
+
+def complete_budget(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Budgets whose ids begin so."""
+    return _complete(context, incomplete, _budgets)
+
+
 def complete_lease(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Live leases that begin so."""
     return _complete(
@@ -165,6 +180,19 @@ def complete_lock(context: click.Context, _: click.Parameter, incomplete: str) -
 def complete_request(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Open requests whose ids begin so."""
     return _complete(context, incomplete, _open_requests)
+
+
+def _recorded_acts(settings: Settings) -> list[str]:
+    from vmstate.constitution.document import MONEY_TYPES
+
+    acts = settings.law().document.acts
+    kept = {name for name, one in acts.items() if one.receipt is not None}
+    return [*(kept - set(MONEY_TYPES.values()))]
+
+
+def _budgets(settings: Settings) -> list[str]:
+    with closing(settings.open()) as door:
+        return [one.id for one in door.budgets()]
 
 
 def _open_requests(settings: Settings) -> list[str]:

@@ -109,11 +109,19 @@ def answer(receipt: "Receipt", settings: Settings, granted: str, *, denied: str 
         say(f"  receipt {receipt.seq}  {receipt.id}")
     else:
         say_denial(receipt.unmet, receipt.rule)
+        _say_cost(receipt)
         if denied:
             say(f"    {click.style('or', dim=True)}  {denied}")
         say(f"  {receipt.place}  {receipt.id}")
     if not receipt.granted:
         raise SystemExit(DENIED)
+
+
+def _say_cost(receipt: "Receipt") -> None:
+    """What a refused charge would have come to; a refusal that was counted has none of its own."""
+    for one in receipt.fields["cost"] if receipt.counted is None else ():
+        asked = " ".join(filter(None, (str(one["requested"]), one["unit"])))
+        say(f"  attempted {asked} of {one['budget']}, available {one['available']}, charged 0")
 
 
 def spell_grant(receipt: "Receipt") -> str:
