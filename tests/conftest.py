@@ -58,9 +58,13 @@ def _hear_the_keyboard():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_work_in_memory()
 _keep_bytecode()
 _hear_the_keyboard()
+
+
+def pytest_configure(config):
+    if config.option.markexpr == "not benchmark":  # what is measured is measured on the disk
+        _work_in_memory()
 
 
 @pytest.hookimpl(tryfirst=True)
