@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
+import pty
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -216,6 +219,27 @@ def test_at_a_terminal_whoever_approves_is_asked_after_what_is_signed_was_shown(
     assert "sign it? [y/N]" in done.err
     assert done.err.index("carol approves:") < done.err.index("sign it?")
     assert (done.code, shown(asked)["state"]) == (code, state)
+
+
+def test_what_was_typed_before_it_was_shown_is_no_answer(live):
+    live.id = live.run(f"{ASK} --wait").out.strip()
+    child, terminal = pty.fork()
+    if child == 0:
+        os.read(0, 1)  # the first of what is typed: the rest lies ready by now
+        os.chdir(live.path)
+        words = ["vmstate", *shlex.split(f"request approve {live.id} {CAROL}")]
+        os.execv(VMSTATE, words)  # noqa: S606 -- our own
+    os.write(terminal, b"\ny\ny\n")
+    seen, answered = b"", False
+    with suppress(OSError):  # Linux ends a terminal whose other side is closed with an error
+        while part := os.read(terminal, 4_096):
+            seen += part
+            if b"sign it? [y/N]" in seen and not answered:
+                answered = os.write(terminal, b"n\n") > 0
+    _, status = os.waitpid(child, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 130, seen
+    assert shown(live)["state"] == "pending"
 
 
 def test_at_a_terminal_yes_is_taken_for_the_answer(asked, monkeypatch):

@@ -2,7 +2,9 @@
 
 import re
 import sys
+import termios
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -347,8 +349,11 @@ def _say_signed(shown: "Pending", heading: str) -> None:
 
 def _ask_first(*, yes: bool) -> None:
     """Whoever sits at the terminal has to have read it; a program has nobody to ask."""
-    if not yes and sys.stdin.isatty():
-        click.confirm("sign it?", abort=True, err=True)
+    if yes or not sys.stdin.isatty():
+        return
+    with suppress(OSError, termios.error):
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)  # typed before it was shown is no answer
+    click.confirm("sign it?", abort=True, err=True)
 
 
 def _say_taken(settings: Settings, door: "Door", receipt: "Receipt", id_: str) -> None:

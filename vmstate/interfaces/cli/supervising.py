@@ -11,6 +11,7 @@ can't hold up the deadline; one that can't be read for long is as good as an end
 
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ BLIND_FOR = 5.0  # seconds: how long the ledger may be out of sight
 FORWARDED = (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 # On a terminal the kernel sends these to the command itself; told twice, it would give up twice.
 KEYS = (signal.SIGINT, signal.SIGQUIT)
+STAYS = "a lease does not stop, and so neither does what runs under it: Ctrl-C ends both\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,7 @@ class Forwarding:
         self._family: Family | None = None
         self._waiting: list[int] = []
         self._before: dict[int, Any] = {}
+        self._is_told = False
 
     def __enter__(self) -> Self:
         for number in (*FORWARDED, *KEYS, signal.SIGTSTP):
@@ -178,6 +181,9 @@ class Forwarding:
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGTSTP:
+            if not self._is_told:
+                self._is_told = True
+                os.write(sys.stderr.fileno(), STAYS.encode())  # a handler may not wait for a lock
             return
         if self._family is None:
             self._waiting.append(number)
