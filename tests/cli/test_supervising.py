@@ -12,7 +12,7 @@ import pytest
 from vmstate.authority import Authority
 from vmstate.constitution.loading import load_constitution
 from vmstate.errors import LedgerUnavailable
-from vmstate.interfaces.cli import supervising
+from vmstate.interfaces.cli import processes, supervising
 from vmstate.interfaces.cli.processes import Family
 from vmstate.interfaces.cli.supervising import Forwarding, Watch, clock_of, supervise
 from vmstate.ledger.store import Ledger
@@ -89,7 +89,7 @@ def test_a_command_that_ends_by_itself_is_told_nothing(stage):
 
 
 def test_at_the_deadline_it_is_killed_whatever_it_does_with_signals(stage):
-    outcome = stage.run(STUBBORN, ttl=150 * MS)
+    outcome = stage.run(STUBBORN, ttl=400 * MS)
     assert (outcome.code, outcome.ended) == (137, "its lease is over")
     assert stage.said("effects")
     assert not stage.is_alive("ready")
@@ -98,7 +98,7 @@ def test_at_the_deadline_it_is_killed_whatever_it_does_with_signals(stage):
 
 def test_it_is_told_before_the_deadline_and_may_tidy_up(stage):
     script = "trap 'echo tidy > $HERE/tidied; exit 5' TERM; while :; do sleep 0.005; done"
-    outcome = stage.run(script, ttl=300 * MS, grace=200 * MS)
+    outcome = stage.run(script, ttl=600 * MS, grace=400 * MS)
     assert (outcome.code, outcome.ended) == (5, "its lease is about to end")
     assert stage.said("tidied") == "tidy\n"
     # Told at half of the lease: a grace as long as the lease would tell it at once.
@@ -121,8 +121,8 @@ def test_an_end_from_elsewhere_ends_it_at_once(stage, how):
 
 
 def test_a_renewal_is_seen_and_moves_the_end(stage):
-    script = ": > $HERE/ready; sleep 0.5; exit 4"
-    outcome = stage.run(script, ttl=400 * MS, meanwhile=lambda: stage.vm.renew(WHO, stage.lease))
+    script = ": > $HERE/ready; sleep 1; exit 4"
+    outcome = stage.run(script, ttl=800 * MS, meanwhile=lambda: stage.vm.renew(WHO, stage.lease))
     assert (outcome.code, outcome.ended) == (4, None)
 
 
@@ -130,7 +130,7 @@ def test_whoever_moved_to_another_session_is_found_and_ended(stage):
     far = "trap '' TERM; echo \\$\\$ > $HERE/far; while :; do sleep 1; done"
     near = "while [ ! -s $HERE/far ]; do sleep 0.002; done; while :; do sleep 0.01; done"
     script = f"trap '' TERM; (setsid sh -c \"{far}\" &); {near}"
-    outcome = stage.run(script, ttl=250 * MS)
+    outcome = stage.run(script, ttl=800 * MS)
     assert (outcome.ended, outcome.left) == ("its lease is over", ())
     assert stage.said("far")
     assert not stage.is_alive("far")
@@ -204,3 +204,26 @@ def test_children_that_were_there_before_are_not_of_the_family(stage):
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+def test_what_moves_to_us_while_we_look_is_ended_as_well(tmp_path, monkeypatch):
+    """All that was seen has ended by the time it is looked at, and left an orphan behind."""
+    far = tmp_path / "far"
+    family = Family(["sh", "-c", f"setsid sleep 100 & echo $! > {far}; sleep 100"], os.environ)
+    until = time.monotonic() + 8
+    while not far.exists() or not far.read_text().strip():
+        assert time.monotonic() < until
+    look, seen = processes.children, [processes.children(os.getpid())]
+
+    def late(pid):
+        """What was there a moment ago, the first time that we look."""
+        if pid != os.getpid() or not seen:
+            return look(pid)
+        while not processes.is_over(family.pid):
+            pass
+        return seen.pop()
+
+    monkeypatch.setattr(processes, "children", late)
+    assert family.end() == ()
+    family.close()
+    assert processes.is_over(int(far.read_text()))

@@ -187,16 +187,19 @@ class _Keeper:
             self._until_us = int(whole[-1])
         return bool(part) and os.getppid() == self._parent
 
-    def _bury(self) -> None:
-        """Take note of what has ended below us."""
+    def _bury(self) -> int:
+        """Take note of what has ended below us; returns how many."""
+        buried = 0
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     break
+                buried += 1
                 if pid == self._pid:
                     code = os.waitstatus_to_exitcode(status)
                     self._code = code if code >= 0 else 128 - code
+        return buried
 
     def _send_on(self) -> None:
         """A lease does not stop, and so neither does what runs under it, nor who watches it."""
@@ -209,8 +212,8 @@ class _Keeper:
         until = time.monotonic() + SWEEP_FOR
         while time.monotonic() < until:
             ours = [tell(pid, signal.SIGKILL) for pid in self._members()]
-            self._bury()
-            if not any(ours) and self._code is not None:
+            # What one that ended leaves behind may have come to us after we looked.
+            if not self._bury() and not any(ours) and self._code is not None:
                 return
             time.sleep(LOOK_AGAIN)
 

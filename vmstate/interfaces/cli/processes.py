@@ -41,6 +41,7 @@ class Family:
         self._ours_before = frozenset(children(os.getpid()))
         self._reaper_before = adopt(1)
         self._told_us = 0 if left is None else _end_of(left)
+        self._buried = 0  # how many of it were found to have ended, the last time we looked
         self._line, theirs = socket.socketpair()
         try:
             with theirs:
@@ -115,10 +116,12 @@ class Family:
         until = time.monotonic() + SWEEP_FOR
         while True:
             self._tell_group(signal.SIGKILL)
+            self._buried = 0
             left = tuple(self._members())
             # A process of another account is not ours to end, and waiting would not change that.
             ours = [pid for pid in left if tell(pid, signal.SIGKILL)]
-            if not ours or time.monotonic() > until:
+            # What one that ended leaves behind may have come to us after we looked.
+            if (not ours and not self._buried) or time.monotonic() > until:
                 return left
             time.sleep(LOOK_AGAIN)
 
@@ -150,15 +153,19 @@ class Family:
         waiting = [pid for pid in children(os.getpid()) if pid not in self._ours_before]
         for pid in waiting:
             if is_over(pid):
-                # The command's own end is told by `code`, which has to see it first.
-                if pid == self.pid:
-                    self._process.poll()
-                else:
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(pid, os.WNOHANG)
+                self._buried += self._bury(pid)
                 continue
             waiting += children(pid)  # the list grows while it is walked
             yield pid
+
+    def _bury(self, pid: int) -> bool:
+        """Take note of one that has ended; False if that was done before, or is its parent's."""
+        if pid == self.pid:
+            # The command's own end is told by `code`, which has to see it first.
+            return self._process.returncode is None and self._process.poll() is not None
+        with contextlib.suppress(ChildProcessError):
+            return os.waitpid(pid, os.WNOHANG)[0] == pid
+        return False
 
 
 def _end_of(left: timedelta) -> int:
