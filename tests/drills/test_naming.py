@@ -157,3 +157,26 @@ def test_nothing_of_a_suite_runs_if_one_of_its_drills_has_a_name_that_nobody_kno
     run = rehearsal.run(WRONG)
     assert (run.verdict, run.steps, run.root) == ("error", (), "")
     assert run.reason == "\n".join(told([rehearsal.read(WRONG)], rehearsal.starter))
+
+
+@pytest.mark.parametrize(
+    ("step", "line", "place", "who", "code"),
+    [
+        ('do = "approve"\nwith = { request = "x" }', 9, "do", "agent:drill", "approval_no_key"),
+        ('do = "lock"\nas = "alice"\nwith = { all = true }', 10, "as", "alice", "order_no_key"),
+        ('do = "push"\nwith = { facts = {} }', 9, "do", "agent:drill", "attestation_no_key"),
+    ],
+)
+def test_a_step_by_somebody_who_can_not_sign_it_says_who_can(
+    step, line, place, who, code, rehearsal
+):
+    (problem,) = told([rehearsal.read(f"\n[[step]]\n{step}\n")], rehearsal.starter)
+    verb = step.split('"')[1]
+    assert problem == (
+        f"mine.drill.toml:{line}: step 1 {place}: {verb!r} takes a signature, in a drill only "
+        f'stand-ins sign, and {who!r} is none: write as = "STAND-IN" beside do; '
+        "there are drill-approver; if it is to be refused, write "
+        f"expect.denied.code = {code!r}"
+    )
+    refused = f'\n[[step]]\n{step}\nexpect.denied = {{ code = "{code}" }}\n'
+    check_names([rehearsal.read(refused)], rehearsal.starter)

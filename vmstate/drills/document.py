@@ -24,6 +24,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vmstate import canonical
+from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.fields import Duration, Line, Name, Word
 from vmstate.errors import InputError
 from vmstate.forms import checked
@@ -207,13 +208,24 @@ class Step(_Table):
     def _check_arguments(verb: Verb, given: set[str]) -> None:
         allowed = VERBS[verb]
         for key in sorted(given - allowed):
-            known = ", ".join(sorted(allowed))
-            raise ValueError(f"{verb!r} takes no {key!r}: it takes {known or 'nothing'}")
+            raise ValueError(takes_no(verb, key))
         for key in REQUIRED.get(verb, ()):
             if key not in given:
                 raise ValueError(f"{verb!r} needs {key!r}: add it to `with`")
         if verb == "lock" and len(given.intersection(LOCKED)) != 1:
             raise ValueError("'lock' is on exactly one of principal, profile, all = true: name it")
+
+
+def takes_no(verb: str, key: str) -> str:
+    """What to say of a key in a step's `with` that its verb does not take."""
+    if key in _BESIDE:
+        return f"{verb!r} takes no {key!r}: `{key}` stands beside `with`, not in it"
+    allowed = tuple(sorted(VERBS[verb]))
+    near = did_you_mean(key, allowed)
+    return f"{verb!r} takes no {key!r}{near}: it takes {', '.join(allowed) or 'nothing'}"
+
+
+_BESIDE = {field.alias or name for name, field in Step.model_fields.items()}
 
 
 class Document(_Table):

@@ -1,17 +1,19 @@
 """A drill that was read: well formed, its steps fitting together, and named by its digest."""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from vmstate import canonical
-from vmstate.constitution.lines import misfits, not_toml
+from vmstate.constitution.lines import Place, misfits, not_toml
 from vmstate.drills.consistent import mistakes
-from vmstate.drills.document import Document
+from vmstate.drills.document import VERBS, Arguments, Document, takes_no
 from vmstate.drills.numbering import report_drill
 from vmstate.errors import DrillError, InputError
 from vmstate.files import read_at_most
@@ -62,6 +64,15 @@ class Drill:
         return self.document.drill.marker.replace("{date}", self.document.drill.start[:10])
 
 
+def _of_its_verb(place: Place, parsed: Mapping[str, Any]) -> str | None:
+    """What to say of a key that is in no verb's `with`: what this step's verb takes."""
+    match place:
+        case (str(table), int(index), "with", str(key)) if key not in Arguments.model_fields:
+            verb = parsed[table][index].get("do")
+            return takes_no(verb, key) if isinstance(verb, str) and verb in VERBS else None
+    return None
+
+
 def load_drill(path: Path) -> Drill:
     """Read a drill file; raises DrillError with one line for each mistake."""
     try:
@@ -98,7 +109,9 @@ def read_drill(data: bytes, *, name: str) -> Drill:
     try:
         document = Document.model_validate(parsed)
     except ValidationError as error:
-        raise DrillError(report_drill(name, text, misfits(Document, error), parsed)) from error
+        misfit = misfits(Document, error)
+        told = [(place, _of_its_verb(place, parsed) or what) for place, what in misfit]
+        raise DrillError(report_drill(name, text, told, parsed)) from error
     if found := list(mistakes(document)):
         raise DrillError(report_drill(name, text, found, parsed))
     try:

@@ -33,6 +33,16 @@ _ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "principal": ("principal", ("unknown_principal",)),
     "profile": ("profile", ("unknown_profile",)),
 }
+# What whoever does it signs, and the code of the denial where they have no key for that.
+_SIGNED = {
+    "approve": "approval_no_key",
+    "attest": "attestation_no_key",
+    "push": "attestation_no_key",
+    "deny": "order_no_key",
+    "revoke": "order_no_key",
+    "lock": "order_no_key",
+    "unlock": "order_no_key",
+}
 # A field of an expected receipt or result, and what it names.
 _FIELDS = {
     "from": "profile",
@@ -77,6 +87,7 @@ class _Known:
         assert law.drill is not None
         stand_ins = law.drill.stand_ins
         rules, acts = law.escalations, law.acts
+        self.principal = law.drill.principal
         self.people = constitution.people.with_stand_ins(stand_ins, {})
         self.names: dict[str, Collection[str]] = {
             "profile": tuple(law.profiles),
@@ -116,6 +127,21 @@ def _asked(step: Step, place: Place, known: _Known) -> Iterator[Wrong]:
         if code not in codes and (what := known.wrong(kind, name)):
             wanted = "result.success = false" if asks else f"denied.code = {codes[0]!r}"
             yield (*place, *where), f"{what}; if it is to be refused, write expect.{wanted}"
+    yield from _unsigned(step, place, known)
+
+
+def _unsigned(step: Step, place: Place, known: _Known) -> Iterator[Wrong]:
+    """A step by somebody who can't sign it, and that does not expect to be refused."""
+    who, signers = step.as_ or known.principal, known.names["stand-in"]
+    refused = step.expect.denied is not None or step.expect.result.get("success") is False
+    if step.do not in _SIGNED or refused or who in signers or not known.people.knows(who):
+        return
+    what = (
+        f"{step.do!r} takes a signature, in a drill only stand-ins sign, and {who!r} is none: "
+        f'write as = "STAND-IN" beside do; there are {", ".join(signers) or "none"}; '
+        f"if it is to be refused, write expect.denied.code = {_SIGNED[step.do]!r}"
+    )
+    yield (*place, "do" if step.as_ is None else "as"), what
 
 
 def _arguments(step: Step) -> Iterator[tuple[Place, str, str, tuple[str, ...]]]:
