@@ -227,7 +227,8 @@ def test_anothers_lease_is_looked_after_no_better_than_one_that_never_was(lease,
     for line in (f"vmstate release {lease}", f"vmstate renew {lease} --reason 'let me keep it'"):
         done = served.run(line)
         assert done.code == 3
-        assert f"  {lease} is no live lease of the caller  [unknown_lease]\n" in done.err
+        said = f"  {lease} is no live lease that the caller may end or renew  [unknown_lease]\n"
+        assert said in done.err
 
 
 def test_a_recovery_is_prepared_and_refused_like_any_other(served):

@@ -283,6 +283,29 @@ def test_somebody_elses_lease_id_gives_the_answer_of_an_unknown_one(world, endin
     assert alike(release(world, world.bob, theirs), release(world, world.bob, "lease-99"))
 
 
+def test_a_proven_signer_who_may_not_use_an_ending_is_told_who_may_whichever_lease_it_is(world):
+    theirs = world.operator().lease
+    own = world.operator(world.bob).lease
+    key = world.key(world.bob)
+    receipts = [
+        world.vm.revoke(world.bob, one, key=key, ending="sovereign_revoke")
+        for one in (theirs, own, "lease-99")
+    ]
+    for receipt in receipts:
+        assert world.denied(receipt, "ending_not_admitted")
+        assert receipt.message == f"{world.bob} may not end a lease by sovereign_revoke"
+        remedy = "have it signed by somebody in sovereigns: --as NAME --key FILE"
+        assert receipt.unmet[0].remedy == remedy
+    assert alike(receipts[0], receipts[2])
+
+
+def test_who_may_end_any_lease_is_told_to_name_a_live_one(world):
+    receipt = world.vm.revoke(world.root, "lease-99", key=world.key(world.root))
+    assert world.denied(receipt, "unknown_lease")
+    assert receipt.message == "lease-99 is no live lease that the caller may end or renew"
+    assert receipt.unmet[0].remedy == "name a live one: vmstate status"
+
+
 def test_renewing_somebody_elses_lease_gives_the_answer_of_an_unknown_one(world):
     theirs = world.operator().lease
     world.operator(world.bob)

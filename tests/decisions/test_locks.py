@@ -298,7 +298,12 @@ def test_without_a_locks_table_nobody_locks(make_world):
 
 
 def test_a_name_that_nobody_has_is_refused_and_not_locked(world):
-    assert world.denied(lock(world, principal="did:vm:operator-ada"), "unknown_principal")
+    denied = lock(world, principal="did:vm:guardian:onne")
+    assert world.denied(denied, "unknown_principal")
+    assert denied.unmet[0].remedy == (
+        "name somebody in a group (did you mean 'did:vm:guardian:one'?)"
+    )
+    assert lock(world, principal="nobody").unmet[0].remedy == "name somebody in a group"
     denied = lock(world, profile="gaurdian")
     assert world.denied(denied, "unknown_profile")
     assert "did you mean 'guardian'" in denied.unmet[0].remedy

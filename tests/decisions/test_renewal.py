@@ -68,7 +68,7 @@ def test_an_ended_or_unknown_lease_is_not_renewed(world):
     for asked in (lease, "lease-99", "lease-0", "lease--1", "nonsense"):
         denied = world.vm.renew(world.ada, asked, reason=world.reason)
         assert world.denied(denied, "unknown_lease")
-        assert denied.message == f"{asked} is no live lease of the caller"
+        assert denied.message == f"{asked} is no live lease that the caller may end or renew"
 
 
 def test_why_answers_for_a_renewal_as_well(world):
@@ -119,8 +119,8 @@ def test_a_climb_whose_parent_cannot_be_renewed_is_denied_as_a_whole(make_world)
     world.wait(minutes=50)
     before, count = world.kept(), len(world.receipts())
     denied = climb_with_parent(world)
-    assert world.denied(denied, "renewals_spent")
-    assert denied.message == "renewed not at all, may be renewed not at all"
+    assert world.denied(denied, "renewals_none")
+    assert denied.message == "a lease by operator_on_request may not be renewed"
     assert world.kept() == before
     assert len(world.receipts()) == count + 1
 

@@ -301,6 +301,40 @@ def test_one_person_signs_once(audited):
     )
 
 
+def test_an_approval_where_none_is_asked_for_is_told_what_is(world):
+    request = opened(world, trigger="threat_detected", facts=world.threat)
+    denied = approve(world, request)
+    assert world.denied(denied, "approval_unasked")
+    assert denied.message == (
+        f"the approval by {world.one} does not count: the request takes no approval, "
+        "it waits for an attestation by sensors"
+    )
+    remedy = f"have it attested: vmstate request attest {request[7:19]} --key KEY"
+    assert denied.unmet[0].remedy == remedy
+    world.vm.attest(request, world.sensor, world.key(world.sensor))
+    denied = approve(world, request)
+    assert denied.message.endswith("takes no approval, it waits for nothing more")
+    remedy = f"climb by it: vmstate request activate {request[7:19]}"
+    assert denied.unmet[0].remedy == remedy
+
+
+def test_the_same_attestation_counts_once_and_a_newer_one_takes_its_place(world):
+    request = opened(world, trigger="threat_detected", facts=world.threat)
+    first = world.attestation(world.vm.request(request).request.facts)
+    assert world.vm.hand_in(request, first).granted
+    again = world.vm.hand_in(request, first)
+    assert world.denied(again, "attestation_repeated")
+    assert again.message == f"the attestation by {world.sensor} counts once, they signed before"
+    world.wait(seconds=30)
+    newer = world.attestation(world.vm.request(request).request.facts)
+    assert world.vm.hand_in(request, newer).granted
+    older = world.vm.hand_in(request, first)
+    assert world.denied(older, "attestation_older")
+    assert older.unmet[0].required == newer.statement.at
+    granted = world.vm.activate(world.ada, request).raise_for_denial()
+    assert granted.fields["authority"]["attestations"] == [newer.body()]
+
+
 def test_a_stranger_and_a_stolen_name_do_not_approve(world):
     request = opened(world)
     assert world.denied(approve(world, request, world.bob), "approval_not_admitted")

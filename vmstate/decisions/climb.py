@@ -93,6 +93,8 @@ def judge(
         return None, (Unmet("profiles", "unknown_profile", known, command.to, remedy),)
     if law.constitution.includes(held, command.to):
         remedy = "renew the lease, or go on: it may be used"
+        if law.constitution.includes(law.document.constitution.baseline, command.to):
+            remedy = "go on: it may be used, and takes no lease"
         return None, (Unmet(f"profiles.{command.to}", "already_held", command.to, held, remedy),)
     verdict = law.machine.attempt(held, command.to, command.trigger, case)
     if not verdict.granted and verdict.rule is None:

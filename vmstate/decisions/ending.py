@@ -73,7 +73,7 @@ def release(law: Law, state: State, command: Release, now: Moment) -> tuple[Entr
     """End a lease, and with it what stands above it; or say why not.
 
     Somebody else's lease gives the same answer as one that does not exist, unless the caller has
-    proven to be somebody who may end it.
+    proven to be somebody who may end it; who is proven and may not use the ending is told who may.
     """
     actor, ending = command.asked_by, command.ending
     table = law.document.endings.get(ending)
@@ -91,13 +91,17 @@ def release(law: Law, state: State, command: Release, now: Moment) -> tuple[Entr
     own = lease is not None and lease.principal == actor
     locked = [] if own else personal_locks(law, state, actor)
     unmet += locked
-    admitted = command.is_proven and not locked and law.people.in_any(actor, groups)
-    if lease is None or not (own or admitted):
-        remedy = "name a live lease of your own; to end another's, vmstate revoke with a key"
-        unmet.append(Unmet("endings", "unknown_lease", "a live lease", command.lease, remedy))
-    elif by and not admitted and HOLDER not in by:
+    proven = command.is_proven and not locked
+    admitted = proven and law.people.in_any(actor, groups)
+    # Who may use an ending is told whether there is such a lease or not, and so says nothing of it.
+    if by and HOLDER not in by and not admitted and (own or proven):
         remedy = f"have it signed by somebody in {', '.join(groups)}: --as NAME --key FILE"
         unmet.append(Unmet(f"endings.{ending}.by", "ending_not_admitted", ending, actor, remedy))
+    elif lease is None or not (own or admitted):
+        remedy = "name a live lease of your own; to end another's, vmstate revoke with a key"
+        if admitted:
+            remedy = "name a live one: vmstate status"
+        unmet.append(Unmet("endings", "unknown_lease", "a live lease", command.lease, remedy))
     if command.setup and state.drill is None:
         remedy = "release it as it is"
         unmet.append(Unmet("drill", "not_a_drill", "a drill's ledger", "set-up", remedy))

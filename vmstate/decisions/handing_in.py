@@ -8,7 +8,7 @@ person, and `People.person` finds them all.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from vmstate.canonical import Json, format_at
+from vmstate.canonical import Json, format_at, parse_at
 from vmstate.clock import Moment
 from vmstate.constitution.document import ApprovalNeed
 from vmstate.constitution.guards import seat
@@ -16,10 +16,10 @@ from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import HandIn
 from vmstate.decisions.decision import Entry, Grounds, State
-from vmstate.decisions.evidence import Heard, hear_approvals, hear_facts
+from vmstate.decisions.evidence import Heard, Setting, hear_approvals, hear_facts
 from vmstate.decisions.law import Law
 from vmstate.decisions.pending import COMPLETE, Asked, is_call, stages_of
-from vmstate.decisions.requested import about, open_faults, refused_about
+from vmstate.decisions.requested import DIGITS, about, open_faults, refused_about
 from vmstate.leases.watermark import later
 from vmstate.signing import Approval, Attestation, Signed
 
@@ -35,7 +35,11 @@ def hand_in(law: Law, state: State, command: HandIn, now: Moment) -> Entry:
         before = hear_approvals(asked.approvals, asked.request, at)
         heard = hear_approvals((signed,), asked.request, at)
         stages = stages_of(law.document, asked.request, asked.rule)
-        unmet += heard.rejected or _unseated(law.people, stages, before, signed.by)
+        unmet += heard.rejected or (
+            _unseated(law.people, stages, before, signed.by)
+            if stages
+            else [_unasked(law, asked, signed.by, at)]
+        )
         person = law.people.person(signed.by)
         replaced = [one for one in asked.approvals if law.people.person(one.by) == person]
     else:
@@ -90,6 +94,19 @@ def _unseated(
     return [Unmet(rule, "approval_spare", has, by, "nothing to do")]
 
 
+def _unasked(law: Law, asked: Asked, by: str, at: Setting) -> Unmet:
+    """Why an approval is of no use to a request that waits for attestations alone."""
+    heard = hear_facts(asked.request.facts, asked.attestations, law.document.facts, at)
+    groups = dict.fromkeys(one.required for one in heard.faults if one.code == "fact_unattested")
+    digits = asked.id.removeprefix("sha256:")[:DIGITS]
+    required = f"an attestation by {' and '.join(groups)}"
+    remedy = f"have it attested: vmstate request attest {digits} --key KEY"
+    if not groups:
+        required, remedy = "nothing more", f"climb by it: vmstate request activate {digits}"
+    rule = f"escalations.{asked.rule}.needs"
+    return Unmet(rule, "approval_unasked", required, by, remedy)
+
+
 def _seats(people: People, approvers: Sequence[str], stages: tuple[ApprovalNeed, ...]) -> int:
     return sum(len(names) for names in seat(people, approvers, stages))
 
@@ -104,12 +121,28 @@ def _unattesting(
     heard = hear_facts(facts, (signed,), declared, at)
     if heard.faults:
         return heard.faults
+    if again := [one for one in asked.attestations if one.by == signed.by]:
+        before = hear_facts({}, again, declared, at)
+        if before.counted and (fault := _said_before(signed, again[-1])) is not None:
+            return (fault,)
     needed = [name for name in facts if name in declared and declared[name].attested_by]
     if needed and dict(heard.stated) == facts and isinstance(signed.statement, Attestation):
         return ()
     rule, required = f'principals."{signed.by}"', "the attested facts of the request"
     remedy = "sign for exactly what is asked"
     return (Unmet(rule, "attestation_other_subject", required, signed.by, remedy),)
+
+
+def _said_before(signed: Signed, before: Signed) -> Unmet | None:
+    """Why what a sensor attested takes the place of nothing that it has attested before."""
+    now_, then = signed.statement, before.statement
+    assert isinstance(now_, Attestation)
+    assert isinstance(then, Attestation)
+    if now_.id != then.id and parse_at(now_.at) >= parse_at(then.at):
+        return None
+    code = "attestation_repeated" if now_.id == then.id else "attestation_older"
+    remedy = "sign what is seen now"
+    return Unmet(f'principals."{signed.by}"', code, then.at, signed.by, remedy)
 
 
 def _completed(law: Law, state: State, asked: Asked, now: Moment) -> Asked:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment
 from vmstate.constitution.document import ApprovalNeed, Document
+from vmstate.constitution.facts import did_you_mean
 from vmstate.constitution.guards import seat
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.machine import ProfileMachine
@@ -49,6 +50,13 @@ class Law:
 
     def unknown_principal(self, name: str) -> Unmet:
         remedy = "add the name to a group, or ask as somebody who is in one"
+        return Unmet("groups", "unknown_principal", "a known principal", name, remedy)
+
+    def unknown_subject(self, name: str) -> Unmet:
+        """As `unknown_principal`, of somebody whom who asks names."""
+        written = {one for patterns in self.people.groups.values() for one in patterns}
+        known = (*(one for one in written if not one.endswith("*")), *self.people.named)
+        remedy = f"name somebody in a group{did_you_mean(name, tuple(sorted(known)))}"
         return Unmet("groups", "unknown_principal", "a known principal", name, remedy)
 
 

@@ -110,7 +110,7 @@ def _scope_faults(law: Law, command: SetLock) -> list[Unmet]:
     """Why this can't be locked: a mistyped name would lock nobody, and look as if it had."""
     profiles, name = law.document.profiles, command.name
     if command.scope == "principal" and not law.people.knows(name):
-        return [law.unknown_principal(name)]
+        return [law.unknown_subject(name)]
     if command.scope == "profile" and name not in profiles:
         known = ", ".join(profiles)
         remedy = f"name one of {known}{did_you_mean(name, profiles)}"

@@ -71,7 +71,7 @@ def _push_faults(law: Law, state: State, statement: Attestation, now: Moment) ->
     by, principal, declared = statement.by, statement.principal, law.document.facts
     rule = f'principals."{by}"'
     if not law.people.knows(principal):
-        yield law.unknown_principal(principal)
+        yield law.unknown_subject(principal)
     if not statement.facts or any(declared[n].attested_by is None for n in statement.facts):
         remedy = "sign for facts that [facts] has attested, and for no others"
         yield Unmet(rule, "attestation_other_subject", "attested facts", by, remedy)

@@ -70,7 +70,10 @@ def _renewal_faults(stack: LeaseStack, lease: Lease, table: Escalation) -> list[
     if lease != top:
         remedy = f"renew {top.id}, or release it first"
         unmet.append(Unmet(path, "not_top", top.id, lease.id, remedy))
-    if lease.renewals >= table.renewals:
+    if table.renewals == 0:
+        spent = Unmet(path, "renewals_none", "1 or more", lease.rule, "let it end, then ask anew")
+        unmet.append(spent)
+    elif lease.renewals >= table.renewals:
         given, most = _times(lease.renewals), _times(table.renewals)
         unmet.append(Unmet(path, "renewals_spent", most, given, "let it end, then ask anew"))
     if table.max_uses is not None and lease.uses >= table.max_uses:

@@ -297,9 +297,15 @@ def _holder(door: "Door", lease: str) -> str:
     if names:
         own = held is not None and held.principal in names
         return asker(door, held.principal if held is not None and own else None)
+    return _require_lease(door, lease).principal
+
+
+def _require_lease(door: "Door", lease: str) -> "Lease":
+    """The lease, live or over; raises LedgerNotFound."""
+    held = door.lease(lease)
     if held is None:
         raise LedgerNotFound(f"there is no lease {lease}: vmstate status shows those that live")
-    return held.principal
+    return held
 
 
 @click.command(cls=Command)
@@ -320,6 +326,8 @@ def revoke(
         raise click.UsageError("Missing option '--key': a name alone ends nobody's lease.")
     authority = settings.authority()
     actor = signs_as(authority, given, key)
+    if not settings.socket:
+        _require_lease(authority, lease)  # a socket's answer says of nobody's lease that it is one
     receipt = authority.revoke(
         actor, lease, key=key, ending=ending, reason=reason, idempotency_key=once
     )
