@@ -146,3 +146,8 @@ def test_a_denial_says_every_requirement_in_json(ready):
         "ttl_above_rule",
     ]
     assert said["message"].startswith("the reason has 0 characters, needs 10 characters; ")
+
+
+def test_each_lease_that_ended_is_told_with_its_receipt(ready):
+    said = json.loads(ready.ok("vmstate revoke lease-2 --as carol --key carol.key --json"))
+    assert said["ended"] == [{"lease": "lease-2", "receipt": said["receipt"]["seq"]}]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vmstate.canonical import check_name
-from vmstate.errors import UnknownPrincipal
+from vmstate.errors import LedgerNotFound, UnknownPrincipal
 from vmstate.interfaces.cli.options import passphrase_option, read_signer
 from vmstate.interfaces.cli.settings import asker
 from vmstate.interfaces.cli.statements import owner_of
@@ -15,6 +15,7 @@ from vmstate.interfaces.cli.statements import owner_of
 if TYPE_CHECKING:
     from vmstate.door import Door
     from vmstate.keys import Signer
+    from vmstate.leases.lease import Lease
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Shown = TypeVar("_Shown")
@@ -63,3 +64,24 @@ def signs_as(door: "Door", given: Mapping[str, Any], key: "Signer | None") -> st
     if who is None and key is not None:
         raise click.UsageError("Missing option '--as': whose key it is can't be looked up here.")
     return asker(door, who)
+
+
+def lease_holder(door: "Door", lease: str) -> str:
+    """Whose lease this is: the host vouches for whoever can open the ledger.
+
+    A socket vouches for nobody. There the caller is one of the names that it knows them by, and
+    another's lease is looked after no better than one that never was.
+    """
+    names, held = door.names, door.lease(lease)
+    if names:
+        own = held is not None and held.principal in names
+        return asker(door, held.principal if held is not None and own else None)
+    return require_lease(door, lease).principal
+
+
+def require_lease(door: "Door", lease: str) -> "Lease":
+    """The lease, live or over; raises LedgerNotFound."""
+    held = door.lease(lease)
+    if held is None:
+        raise LedgerNotFound(f"there is no lease {lease}: vmstate status shows those that live")
+    return held

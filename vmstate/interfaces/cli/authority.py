@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmstate.canonical import Json, format_at, format_duration
-from vmstate.errors import LedgerNotFound
-from vmstate.interfaces.cli.asking import key_options, key_owner, read_key, shown_by, signs_as
+from vmstate.interfaces.cli.asking import (
+    key_options,
+    key_owner,
+    lease_holder,
+    read_key,
+    shown_by,
+    signs_as,
+)
 from vmstate.interfaces.cli.attest import attested_body
 from vmstate.interfaces.cli.locks import lock_body
 from vmstate.interfaces.cli.notify import backlog_body
@@ -17,7 +23,6 @@ from vmstate.interfaces.cli.options import (
     climb_options,
     complete_lease,
     complete_profile,
-    ending_option,
     once_option,
     read_facts,
     read_prepared,
@@ -41,9 +46,6 @@ from vmstate.interfaces.cli.settings import (
     Command,
     Look,
     Settings,
-    asker,
-    named,
-    principal_option,
 )
 
 if TYPE_CHECKING:
@@ -260,78 +262,10 @@ def renew(settings: Settings, /, lease: str, **given: Any) -> None:
     authority = settings.authority()
     key = read_key(given)
     if given["who"] is None and given["request_file"] is None:
-        given["who"] = key_owner(authority, given, key) or _holder(authority, lease)
+        given["who"] = key_owner(authority, given, key) or lease_holder(authority, lease)
     fields = {**_backing(authority, given, key), "lease": lease}
     receipt = authority.submit(authority.ordered(make_command(Renew, fields), key))
     answer(receipt, settings, spell_grant(receipt))
-
-
-@click.command(cls=Command)
-@click.argument("lease", shell_complete=complete_lease)
-@principal_option("Whose lease it is; by default its holder's.  [env: VMSTATE_PRINCIPAL]")
-@key_options
-@ending_option("operator_release")
-@click.option("--reason", default="", help="Why; goes into the receipt.")
-@once_option
-@click.pass_obj
-def release(
-    settings: Settings, /, lease: str, ending: str, reason: str, once: str | None, **given: Any
-) -> None:
-    """Give LEASE back, and with it what stands on it."""
-    authority = settings.authority()
-    key = read_key(given)
-    who = key_owner(authority, given, key) or _holder(authority, lease)
-    receipt = authority.release(
-        who, lease, key=key, ending=ending, reason=reason, idempotency_key=once
-    )
-    answer(receipt, settings, _ended(receipt))
-
-
-def _holder(door: "Door", lease: str) -> str:
-    """Whose lease this is: the host vouches for whoever can open the ledger.
-
-    A socket vouches for nobody. There the caller is one of the names that it knows them by, and
-    another's lease is looked after no better than one that never was.
-    """
-    names, held = door.names, door.lease(lease)
-    if names:
-        own = held is not None and held.principal in names
-        return asker(door, held.principal if held is not None and own else None)
-    return _require_lease(door, lease).principal
-
-
-def _require_lease(door: "Door", lease: str) -> "Lease":
-    """The lease, live or over; raises LedgerNotFound."""
-    held = door.lease(lease)
-    if held is None:
-        raise LedgerNotFound(f"there is no lease {lease}: vmstate status shows those that live")
-    return held
-
-
-@click.command(cls=Command)
-@click.argument("lease", shell_complete=complete_lease)
-@principal_option("Who revokes.  [env: VMSTATE_PRINCIPAL]")
-@key_options
-@ending_option("sovereign_revoke")
-@click.option("--reason", default="", help="Why; goes into the receipt.")
-@once_option
-@click.pass_obj
-def revoke(
-    settings: Settings, /, lease: str, ending: str, reason: str, once: str | None, **given: Any
-) -> None:
-    """End LEASE, whoever holds it. Takes a signature: a name alone ends nobody's lease."""
-    key = read_key(given)
-    if not settings.socket and key is None:
-        named(given["who"])
-        raise click.UsageError("Missing option '--key': a name alone ends nobody's lease.")
-    authority = settings.authority()
-    actor = signs_as(authority, given, key)
-    if not settings.socket:
-        _require_lease(authority, lease)  # a socket's answer says of nobody's lease that it is one
-    receipt = authority.revoke(
-        actor, lease, key=key, ending=ending, reason=reason, idempotency_key=once
-    )
-    answer(receipt, settings, _ended(receipt))
 
 
 @click.command(cls=Look)
@@ -417,9 +351,3 @@ def _backing(door: "Door", given: dict[str, Any], key: "Signer | None") -> dict[
         "approvals": read_statements(given["approvals"]),
         "attestations": read_statements(given["attestations"]),
     }
-
-
-def _ended(receipt: "Receipt") -> str:
-    what = receipt.fields["what"]
-    who = receipt.fields["who"]["principal"]
-    return f"{receipt.lease} ended by {what['ending']}: {who} is {receipt.profile}"
