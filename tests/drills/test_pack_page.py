@@ -4,12 +4,18 @@ import base64
 import inspect
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
+from vmstate import canonical
 from vmstate.drills.drill import read_drill
 from vmstate.drills.pack import write_pack
 from vmstate.drills.runner import run_drill
+from vmstate.keys import PrivateKey
+from vmstate.ledger.checkpoint import Checkpoint, VerifierKey, sign_checkpoint
+from vmstate.ledger.merkle import Tree
+from vmstate.ledger.receipt import Receipt
 
 IMAGE = "<img src=x onerror=document.title='owned'>"
 CLOSING = "</script><script>document.title='owned'</script>"
@@ -118,11 +124,22 @@ def _flipped(source, at):
 def test_an_intact_page_says_so_without_an_error_or_a_request(seen, pack):
     said = seen.open(pack.page)
     assert said == (
-        "Intact: 63 receipts and 6 tree roots recomputed in this browser, 6 signatures verified"
+        "Intact: 63 receipts and 6 tree roots recomputed in this browser, 6 signatures under the "
+        "roots and 8 under approvals and attestations verified"
     )
     assert seen.said == []
     assert [url for url in seen.asked if not url.startswith("data:")] == [pack.page.as_uri()]
     assert seen.page.locator("#checks li").count() == 6
+
+
+def test_a_lease_during_which_time_stood_still_is_told_by_its_receipts(seen, pack):
+    seen.open(pack.page)
+    held = seen.page.locator("h3", has_text="GUARDIAN, held 6 times")
+    rows = held.locator("xpath=following-sibling::table[1]//tr/td[2]").all_inner_texts()
+    assert (
+        rows[0] == "2025-12-18 12:00:00Z, within one instant\nreceipts 3 to 8; 30m had been granted"
+    )
+    assert "0s of the" not in seen.page.inner_text("main")
 
 
 def test_it_says_at_the_top_who_held_guardian_from_when_to_when_and_on_whose_word(seen, pack):
@@ -200,6 +217,52 @@ def test_no_heading_of_a_column_is_wider_than_its_column(seen, pack, width):
     assert seen.page.evaluate("document.documentElement.scrollWidth") == width
 
 
+def test_a_picture_that_goes_on_to_the_right_says_so_until_its_end_is_seen(seen, pack):
+    from playwright.sync_api import expect  # noqa: PLC0415 -- where there is no browser it is missing
+
+    seen.page.set_viewport_size({"width": 390, "height": 844})
+    seen.open(pack.page)
+    box = seen.page.locator(".scroller").first
+    hint = "(one) => getComputedStyle(one, '::before').content"
+    assert box.evaluate(hint) == '"scroll sideways for the rest →"'
+    box.evaluate("(one) => { one.scrollLeft = one.scrollWidth }")
+    first = seen.page.locator("[aria-label='timeline of drill_0']")
+    expect(first).not_to_have_class(re.compile("more"))
+    assert box.evaluate(hint) == "none"
+    box.evaluate("(one) => { one.scrollLeft = 0 }")
+    expect(first).to_have_class(re.compile("more"))
+    seen.page.set_viewport_size(DESK)
+    expect(first).not_to_have_class(re.compile("more"))
+
+
+NAMES_IN_TWO = """() => {
+    const found = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let node; (node = walk.nextNode());) {
+        if (node.parentElement.closest(".hash, pre, script, style, svg, noscript")) continue;
+        for (const name of node.data.matchAll(/(?<![\\w:.])[\\w:.]{2,39}(?![\\w:.])/g)) {
+            const range = document.createRange();
+            range.setStart(node, name.index);
+            range.setEnd(node, name.index + name[0].length);
+            const tops = [...range.getClientRects()].map((one) => one.top);
+            if (new Set(tops).size > 1) found.push(name[0]);
+        }
+    }
+    return found;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("media", "width"), [("print", 718), ("print", 760), ("print", 1040), ("screen", 1280)]
+)
+def test_no_name_is_broken_in_two(seen, pack, media, width):
+    seen.open(pack.page)
+    seen.page.set_viewport_size({"width": width, "height": 900})
+    seen.page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    seen.page.emulate_media(media=media)
+    assert seen.page.evaluate(NAMES_IN_TWO) == []
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == width
+
+
 def test_on_a_phone_it_is_short_until_more_is_asked_for(seen, pack):
     seen.page.set_viewport_size({"width": 375, "height": 812})
     seen.open(pack.page)
@@ -232,7 +295,10 @@ def test_where_the_browser_has_no_ed25519_it_says_that_signatures_were_not_check
     refuse = "crypto.subtle.importKey = () => Promise.reject(new Error('no such algorithm'))"
     other.page.add_init_script(refuse)
     said = other.open(pack.page)
-    assert said.endswith("recomputed in this browser, signatures were not checked")
+    assert said.endswith(
+        "recomputed in this browser, no signature was checked, neither under the roots nor under "
+        "approvals and attestations"
+    )
     assert other.said == []
 
 
@@ -347,18 +413,44 @@ def test_data_that_was_edited_is_found_and_named(tampered, source, edit, expecte
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("before", "after", "where"),
     [
-        ("2 of 2 drills pass", "9 of 9 drills pass"),
-        ("15m of the 15m granted", "14m of the 15m granted"),
-        ("16 of 16 met", "17 of 17 met"),
-        ("Keep a copy of its checkpoint", "Never mind its checkpoint"),
+        ("2 of 2 drills pass", "9 of 9 drills pass", "below “Drill pack DRILL-…”: “pass 9 of 9 …"),
+        (
+            "15m of the 15m granted",
+            "14m of the 15m granted",
+            "below “GUARDIAN, held 2 times”, row “…:drill”, column “from, to”: “…Z 14m of the 15m…",
+        ),
+        (
+            "16 of 16 met",
+            "17 of 17 met",
+            "below “The runbook's conditions”: “17 of 17 met, each judged by what the receipts…",
+        ),
+        (
+            "Keep a copy of its checkpoint",
+            "Never mind its checkpoint",
+            "below “Suite ledger”: “A ledger of the suite's own …Never mind its checkpoint: who…",
+        ),
+        ("<nav>", "<nav>more", "at its beginning: “morewho held what…"),
+        (
+            "# The law of one vaultmesh node.",
+            "# The law.",
+            "below “Constitution: vaultmesh 1.0.0”: “# The law. What…",
+        ),
     ],
 )
-def test_words_that_were_edited_are_found(tampered, source, before, after):
+def test_words_that_were_edited_are_found_and_shown(tampered, source, before, after, where):
     assert before in source
-    said = tampered(source.replace(before, after, 1))
-    assert said == "BROKEN at page: its words are not those that were recorded"
+    said = tampered(_replaced_last(source, before, after))
+    told = f"BROKEN at page: its words are not those that were recorded, {where}"
+    assert re.fullmatch(".*".join(map(re.escape, told.split("…"))), said), said
+
+
+def _replaced_last(source, before, after):
+    """The page with these words changed where they stand last, but for its data."""
+    data = source.index('<script type="application/json"')
+    told, _, rest = source[:data].rpartition(before)
+    return told + after + rest + source[data:]
 
 
 @pytest.mark.parametrize(
@@ -475,6 +567,73 @@ def test_data_that_can_not_be_read_is_said_to_be_so(tampered, source):
     at = _block(source, "core").start(1)
     said = tampered(f"{source[:at]}!{source[at:]}")
     assert said == "BROKEN at core: this part of the page can't be read"
+
+
+def _rewritten(run, attack):
+    """A drill's run as whoever has the key of its log would write it: the tree is right, signed."""
+    said = [canonical.parse(receipt.body) for receipt in run.receipts]
+    attack(said)
+    bodies, tree = [Receipt(canonical.encode(one)) for one in said], Tree()
+    for body in bodies:
+        tree = tree.append(body.leaf)
+    key, origin = PrivateKey.generate(), run.aftermath.origin
+    note = sign_checkpoint(Checkpoint.of(origin, tree), key)
+    verifier = str(VerifierKey(origin, key.public))
+    aftermath = replace(run.aftermath, note=note, verifier=verifier)
+    root = f"sha256:{tree.root().hex()}"
+    return replace(run, receipts=tuple(bodies), root=root, aftermath=aftermath)
+
+
+def _said(said):
+    """The attestation on which receipt 5 of the second drill rests."""
+    return said[5]["authority"]["attestations"][0]
+
+
+def _other_facts(said):
+    _said(said)["statement"]["facts"]["threat.confidence"] = "0.99"
+
+
+def _other_name(said):
+    _said(said)["by"] = _said(said)["statement"]["by"] = "did:vm:guardian:drill-one"
+
+
+def _other_hand(said):
+    _said(said)["key"] = said[0]["what"]["detail"]["drill"]["stand_ins"][
+        "did:vm:guardian:drill-one"
+    ]
+
+
+def _other_ledger(said):
+    _said(said)["statement"]["origin"] = "vaultmesh/drill/drill_0"
+
+
+BY_SENSOR = "the attestation by did:vm:sensor:drill"
+BY_GUARDIAN = "the attestation by did:vm:guardian:drill-one"
+
+
+@pytest.mark.parametrize(
+    ("attack", "expected"),
+    [
+        (_other_facts, f"{BY_SENSOR} has a signature that is not good"),
+        (_other_name, f"{BY_GUARDIAN} is not by the key of a stand-in of that name"),
+        (_other_hand, f"{BY_SENSOR} is not by the key of a stand-in of that name"),
+        (_other_ledger, f"{BY_SENSOR} is for something else"),
+    ],
+)
+def test_a_word_that_nobody_gave_is_found_where_the_log_itself_vouches_for_it(
+    seen, runs, law, tmp_path, attack, expected
+):
+    pack = write_pack([runs[0], _rewritten(runs[1], attack)], law, tmp_path / "pack")
+    assert seen.open(pack.page) == f"BROKEN at drill_1, receipt 5: {expected}"
+
+
+def test_an_approval_of_another_request_is_found_too(seen, runs, law, tmp_path):
+    def attack(said):
+        said[3]["proofs"]["request"] = f"sha256:{'0' * 64}"
+
+    pack = write_pack([_rewritten(runs[0], attack)], law, tmp_path / "pack")
+    told = "the approval by did:vm:guardian:drill-one is for something else"
+    assert seen.open(pack.page) == f"BROKEN at drill_0, receipt 3: {told}"
 
 
 # ---- hostile -------------------------------------------------------------------------------------

@@ -61,13 +61,20 @@ def day(at: str) -> str:
     return f"{at[:10]} {at[11:19]}Z"
 
 
-def span(since: str, until: str | None, expires_at: str) -> Markup:
-    """From when to when, and how long of how long it could have been."""
+def span(since: str, until: str | None, expires_at: str, receipts: Sequence[int]) -> Markup:
+    """From when to when, and how long of how long it could have been.
+
+    Where virtual time stood still all the while, only its receipts tell what came before what.
+    """
     if until is None:
         return joined((day(since), " until ", tag("span", "still held", class_="bad")))
     later = until[11:19] + "Z" if until[:10] == since[:10] else day(until)
-    held = format_duration(parse_at(until) - parse_at(since))
+    lasted = parse_at(until) - parse_at(since)
+    held = format_duration(lasted)
     most = format_duration(parse_at(expires_at) - parse_at(since))
+    if not lasted:
+        within = f"receipts {receipts[0]} to {receipts[-1]}; {most} had been granted"
+        return lines((tag("b", f"{day(since)}, within one instant"), within))
     return lines((tag("b", f"{day(since)} to {later}"), f"{held} of the {most} granted"))
 
 

@@ -34,12 +34,18 @@ def contents(core: Body) -> Markup:
     return tag("nav", *(tag("a", name, href=f"#{id_}") for id_, name in where))
 
 
+_SIGNED = (
+    "An approval or attestation is a signature by a stand-in, with a key that was made for the "
+    "drill and stands in its first receipt. This page checks each of these signatures."
+)
 _HELD = ("who", "from, to", "by rule", "on whose word", "how it ended", "drill, receipts")
 
 
 def held_by_profile(core: Body) -> Iterator[Markup]:
     yield tag("h2", "Who held what", id="held")
-    yield tag("p", "Every lease of every drill, the highest profile first. Times are virtual, UTC.")
+    yield tag("p", "Every lease of every drill, the highest profile first. Times are virtual, UTC. "
+              "Where time stood still, the numbers of receipts say what came first.")  # fmt: skip
+    yield tag("p", _SIGNED, class_="sub")
     for rank, profile in core["constitution"]["profiles"]:
         held = [one for one in core["escalations"] if one["profile"] == profile]
         if held:
@@ -59,7 +65,7 @@ def _holding(one: Body) -> Markup:
     by = f"by the {one['ended_by']}, its time was up" if one["timed_out"] else by
     cells = (
         tag("b", one["principal"]),
-        span(one["from"], one["to"], one["expires_at"]),
+        span(one["from"], one["to"], one["expires_at"], one["receipts"]),
         lines(rule),
         lines((word(one["words"], one["proof"]), spell_facts(one["facts"]))),
         lines((tag("span", ended), by if one["ending"] != "drill_ended" else "with its drill")),

@@ -36,6 +36,30 @@ def words_of(markup: Markup) -> str:
     return _SPACE.sub(" ", words).strip(" ")
 
 
+# Where a passage begins: what a reader would point at, a heading, a paragraph, a cell.
+_BLOCKS = frozenset(
+    ("h1", "h2", "h3", "p", "nav", "th", "td", "caption", "summary", "pre", "title", "text")
+)
+
+
+def passages_of(markup: Markup) -> list[str]:
+    """The words, passage by passage, spaces run together; what stands before the first is one.
+
+    Each further line of a passage is one as well: the file of a constitution has hundreds.
+    """
+    found = [""]
+    for part in parts_of(markup):
+        if part[0] == "begin" and part[1] in _BLOCKS:
+            found.append("")
+        elif part[:2] == ["begin", "div"]:
+            found[-1] += " "  # a line of a cell
+        elif part[0] == "text":
+            first, *more = part[1].split("\n")
+            found[-1] += first
+            found += more
+    return [_SPACE.sub(" ", one).strip(" ") for one in found]
+
+
 def parts_of(markup: Markup) -> list[list[str]]:
     """The markup as a browser holds it: elements with every attribute, texts, and ends, in order.
 

@@ -1,7 +1,7 @@
 
 "use strict";
 // Recomputes from the receipts' exact bytes what this page claims, the way RFC 6962 and C2SP
-// describe it: receipts, roots and signatures, the data, and the page's words, elements, attributes,
+// describe it: receipts, roots and signatures, also those of whoever gave their word, the data, and the page's words, elements, attributes,
 // frame, drawing and style. It convinces against accidents and edits by hand; who can rewrite the whole file
 // can rewrite this as well, so a checkpoint kept elsewhere decides.
 (async () => {
@@ -28,7 +28,8 @@
     return part;
   });
   const spoken = recorded.map((part) => part.textContent).join(" ");
-  const words = spoken.replace(/[ \t\n\r\f]+/g, " ").replace(/^ | $/g, "");
+  const squeezed = (text) => text.replace(/[ \t\n\r\f]+/g, " ").replace(/^ | $/g, "");
+  const words = squeezed(spoken);
 
   // The frame around them, before this script writes into it.
   const header = document.querySelector("header")?.cloneNode(true);
@@ -78,6 +79,49 @@
       }
     }
     return parts;
+  };
+
+  // The words passage by passage, each with the heading, the row and the column that it stands in.
+  const blocks = new Set(["h1", "h2", "h3", "p", "nav", "th", "td", "caption", "summary", "pre", "title", "text"]);
+  const passagesOf = (parts) => {
+    const found = [{ text: "", place: [] }];
+    let heading = found[0];
+    let row = null;
+    for (const [kind, name, ...said] of parts) {
+      const here = found[found.length - 1];
+      if (kind === "text") {
+        const [first, ...more] = name.split("\n");
+        here.text += first;
+        found.push(...more.map((text) => ({ text, place: here.place })));
+      }
+      if (kind !== "begin") continue;
+      if (name === "tr") row = null;
+      if (name === "div") here.text += " ";  // a line of a cell
+      if (!blocks.has(name)) continue;
+      const next = { text: "", place: [heading] };
+      if (/^h[123]$/.test(name)) heading = next;
+      if (name === "td") {
+        next.place.push(row, said[said.indexOf("data-label") + 1]);
+        row ??= next;
+      }
+      found.push(next);
+    }
+    for (const one of found) one.text = squeezed(one.text);
+    return found;
+  };
+
+  // Where the words are first not those that were recorded, for people; digests can't say what was.
+  const differs = async (recordedPassages) => {
+    const seen = recorded.flatMap((part) => passagesOf(partsOf([part], [])));
+    for (const [index, one] of seen.entries()) {
+      const digest = (await digestOf(one.text)).slice(7, 7 + 8);
+      if (digest === recordedPassages.slice(8 * index, 8 * index + 8)) continue;
+      const [heading, row, column] = one.place;
+      const quote = (text) => `“${text.length > 240 ? `${text.slice(0, 240)}…` : text}”`;
+      const where = [heading?.text && `below ${quote(heading.text)}`, row && `row ${quote(row.text)}`, column && `column ${quote(column)}`];
+      return `${where.filter(Boolean).join(", ") || "at its beginning"}: ${quote(one.text)}`;
+    }
+    return "at its end something is missing";
   };
 
   // RFC 8785 within vmstate's profile: ASCII keys, integers, no floats.
@@ -134,6 +178,17 @@
     return { text, origin, size: Number(size), root: base64(root), signer, signed: base64(signed) };
   };
 
+  // Whether this key signed this text; null where this browser has no Ed25519.
+  const verifies = async (key, signature, text) => {
+    let imported;
+    try {
+      imported = await crypto.subtle.importKey("raw", key, "Ed25519", false, ["verify"]);
+    } catch {
+      return null;
+    }
+    return crypto.subtle.verify("Ed25519", imported, signature, utf8(text));
+  };
+
   // Whether the checkpoint is signed by its key; null where this browser has no Ed25519.
   const isSigned = async (log, note, verifier) => {
     const parts = /^([^+]+)\+([0-9a-f]{8})\+(.+)$/.exec(verifier);
@@ -143,13 +198,33 @@
     if (hex(id) !== parts[2] || !same(id, note.signed.slice(0, 4)) || parts[1] !== note.signer) {
       return false;
     }
-    let imported;
-    try {
-      imported = await crypto.subtle.importKey("raw", key.slice(1), "Ed25519", false, ["verify"]);
-    } catch {
-      return null;
+    return verifies(key.slice(1), note.signed.slice(4), note.text);
+  };
+
+  // Who gave their word in this log: each signature by the key that the first receipt gives its
+  // stand-in, for this ledger and law, and an approval for this request. Returns how many there are.
+  const checkWords = async (id, log) => {
+    const receipts = log.receipts.map((body) => JSON.parse(body));
+    const keys = receipts[0]?.what.detail?.drill?.stand_ins ?? {};
+    let count = 0;
+    for (const { seq, what, authority, proofs } of receipts) {
+      const request = proofs.request ?? what.detail?.request;
+      for (const { by, key, signature, statement } of [...authority.approvals, ...authority.attestations]) {
+        const wrong = (why) => new Broken(id, seq, `the ${statement.kind} by ${by} ${why}`);
+        if (statement.by !== by || !Object.hasOwn(keys, by) || keys[by] !== key) {
+          throw wrong("is not by the key of a stand-in of that name");
+        }
+        const about = statement.kind !== "approval" || statement.request === request;
+        if (statement.origin !== log.origin || statement.constitution !== authority.constitution || !about) {
+          throw wrong("is for something else");
+        }
+        const good = await verifies(base64(key.replace("ed25519:", "")), base64(signature), canonical(statement));
+        if (good === null) return null;
+        if (!good) throw wrong("has a signature that is not good");
+        count += 1;
+      }
     }
-    return crypto.subtle.verify("Ed25519", imported, note.signed.slice(4), utf8(note.text));
+    return count;
   };
 
   // One log: each leaf, then the root, then the signature under it.
@@ -179,7 +254,8 @@
         throw new Broken("page", null, `the ${part} of ${id} is not the one that was recorded`);
       }
     }
-    return { id, count: leaves.length, root: hex(note.root), signed: good };
+    const vouched = await checkWords(id, log);
+    return { id, count: leaves.length, root: hex(note.root), signed: good, vouched };
   };
 
   // What a part of the page that is blank in the record shows; there must be one of it, of text.
@@ -207,7 +283,8 @@
       throw new Broken("pack", null, "its data is not what the suite recorded");
     }
     if (core.page.words !== await digestOf(words)) {
-      throw new Broken("page", null, "its words are not those that were recorded");
+      const where = await differs(core.page.passages);
+      throw new Broken("page", null, `its words are not those that were recorded, ${where}`);
     }
     const markup = canonical(partsOf(recorded, []));
     if (core.page.markup !== await digestOf(markup)) {
@@ -257,8 +334,10 @@
       try {
         log.receipts = readReceipts(id);
         const one = await checkLog(id, log, signed);
-        const signature = one.signed ? "signature good" : "signature not checked, this browser has no Ed25519";
-        list(`${id}: ${one.count} receipts, root ${one.root.slice(0, 16)}…, ${signature}`);
+        const signatures = one.signed
+          ? `signed by its log; approvals and attestations verified: ${one.vouched}`
+          : "no signature was checked, this browser has no Ed25519";
+        list(`${id}: ${one.count} receipts, root ${one.root.slice(0, 16)}…, ${signatures}`);
         found.push(one);
       } catch (error) {
         list(`BROKEN at ${error.message}`);
@@ -271,7 +350,10 @@
     await checkPack(core, beside, suite);
     const count = found.reduce((sum, one) => sum + one.count, 0);
     const signed = found.filter((one) => one.signed).length;
-    const signatures = signed ? `${signed} signatures verified` : "signatures were not checked";
+    const vouched = found.reduce((sum, one) => sum + one.vouched, 0);
+    const signatures = signed
+      ? `${signed} signatures under the roots and ${vouched} under approvals and attestations verified`
+      : "no signature was checked, neither under the roots nor under approvals and attestations";
     tell(`Intact: ${count} receipts and ${found.length} tree roots recomputed in this browser, ${signatures}`, "good");
   };
 
@@ -312,6 +394,18 @@
   const reveal = (one) => {
     for (let up = one; up; up = up.parentElement) if (up.localName === "details") up.open = true;
   };
+  // A picture that goes on to the right of its box says so.
+  const scrollers = document.querySelectorAll(".scroller");
+  const hint = () => {
+    for (const one of scrollers) {
+      one.classList.toggle("more", one.scrollWidth - one.clientWidth - one.scrollLeft > 8);
+    }
+  };
+  for (const one of scrollers) one.addEventListener("scroll", hint, { passive: true });
+  addEventListener("resize", hint);
+  addEventListener("load", hint);
+  hint();
+
   const follow = () => {
     const one = $(decodeURIComponent(location.hash.slice(1)));
     reveal(one);

@@ -34,7 +34,9 @@ from vmstate.drills.pack.chapters import (
     held_by_profile,
     verdicts,
 )
-from vmstate.drills.pack.markup import Markup, joined, parts_of, tag, words_of
+from vmstate.drills.pack.markup import Markup, joined, parts_of, passages_of, tag, words_of
+
+PASSAGE_HEX = 8  # of each passage's digest; pack.js reads as many
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +49,24 @@ class Drawn:
     frame: Markup
 
     def digests(self) -> dict[str, str]:
-        """What is recorded of the page: its words, and the markup with every attribute."""
+        """What is recorded of the page: its words, and the markup with every attribute.
+
+        `passages` are the beginnings of digests, one of each passage: they prove nothing, and say
+        where to look once the words are not those that were recorded.
+        """
         every = (self.heading, self.account, self.footing)
         said = words_of(joined((self.heading, " ", self.account, " ", self.footing)))
         markup: list[Json] = [[*part] for one in every for part in parts_of(one)]
         return {
             "words": canonical.digest(said.encode()),
+            "passages": "".join(_beginning(text) for one in every for text in passages_of(one)),
             "markup": canonical.digest(canonical.encode(markup)),
             "frame": canonical.digest(canonical.encode([[*p] for p in parts_of(self.frame)])),
         }
+
+
+def _beginning(text: str) -> str:
+    return canonical.digest(text.encode()).removeprefix("sha256:")[:PASSAGE_HEX]
 
 
 def draw_page(core: Body, pictures: Mapping[str, Markup]) -> Drawn:

@@ -138,7 +138,11 @@ def _end(holding: Holding, x: int, y: int) -> Markup:
 def _tell(holding: Holding) -> str:
     until = "open" if holding.until is None else f"{holding.until:%H:%M:%S}"
     since = f"{holding.grant.at:%H:%M:%S}"
-    return f"{holding.profile} {since} to {until} by {holding.grant.rule}"
+    first, last = holding.receipts[0], holding.receipts[-1]
+    when = f"{since} to {until}"
+    if holding.until == holding.grant.at:
+        when = f"at {since}, receipts {first} to {last},"
+    return f"{holding.profile} {when} by {holding.grant.rule}"
 
 
 def _marks(
