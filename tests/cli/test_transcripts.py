@@ -8,8 +8,8 @@
     ! error: …                   its standard error,
     ? 3                          and its exit code, which is 0 where none is given
 
-`…` stands for any text in a line, and alone for any lines; {digest}, {short}, {root}, {origin}
-and {key} stand for what can't be known.
+`…` stands for any text in a line, and alone for any lines; {digest}, {short}, {root}, {origin},
+{key} and {log_key} stand for what can't be known.
 """
 
 import re
@@ -26,6 +26,7 @@ TRANSCRIPTS = sorted(HERE.glob("*.txt"))
 UNKNOWN = {
     "{digest}": r"sha256:[0-9a-f]{64}",
     "{short}": r"sha256:[0-9a-f]{12}…",
+    "{log_key}": r"[a-z]+/[0-9a-f]{8}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}",
     "{root}": r"[0-9a-f]{16}…",
     "{origin}": r"[a-z]+/[0-9a-f]{8}",
     "{key}": r"ed25519:[A-Za-z0-9+/]{43}=",

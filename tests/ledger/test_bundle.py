@@ -97,7 +97,7 @@ def add(name, data):
 BUNDLE = {
     "a line": (
         lines(lambda a: [*a[:1], a[1].replace(b"ticket", b"wicket"), *a[2:]]),
-        "receipt 2: does not continue scroll 'identity'",
+        "receipt 1: is not what receipt 2 follows in scroll 'identity': one of them was changed",
     ),
     "the last line": (
         lines(lambda a: [*a[:-1], a[-1].replace(b"observer", b"phoenix")]),

@@ -56,7 +56,7 @@ FILE = {
     "a body and its leaf": (
         """UPDATE receipt SET body = swap(body, 'ticket', 'wicket') WHERE seq = 1;
            UPDATE receipt SET leaf = leaf(body)""",
-        "receipt 2: does not continue scroll 'identity'",
+        "receipt 1: is not what receipt 2 follows in scroll 'identity': one of them was changed",
     ),
     "the last body, its leaf and the head": (edit_last_and_recompute, "the checkpoint is over 31 "),
     "a leaf": (

@@ -31,7 +31,7 @@ from vmstate.canonical import Json
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.loading import read_constitution
 from vmstate.errors import ConstitutionError, InputError, TamperError
-from vmstate.ledger.bundle import Bundle, Progress
+from vmstate.ledger.bundle import VERIFIER, Bundle, Progress
 from vmstate.ledger.checkpoint import Checkpoint, VerifierKey, open_checkpoint
 from vmstate.ledger.compared import LeaseRows, RequestRows, compare_head, compare_tables
 from vmstate.ledger.finding import SEE_AUDIT, Finding
@@ -47,9 +47,13 @@ __all__ = ["Audit", "Finding", "audit_bundle", "audit_ledger"]
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was looked at, and what was found; nothing found is good."""
+    """What was looked at, and what was found; nothing found is good.
+
+    `log_key` is the one that the checkpoint was verified with; empty where there was none to use.
+    """
 
     origin: str
+    log_key: str
     size: int
     root: bytes
     constitution: str
@@ -65,14 +69,22 @@ class Audit:
 class _Roots:
     """The checkpoints that the tree has to agree with: its own, and one kept from before."""
 
+    key: VerifierKey | None = None
     head: Checkpoint | None = None
     kept: Checkpoint | None = None
 
 
 def audit_bundle(
-    folder: Path, *, kept: str | None = None, progress: Progress | None = None
+    folder: Path,
+    *,
+    kept: str | None = None,
+    log_key: VerifierKey | None = None,
+    progress: Progress | None = None,
 ) -> Audit:
     """Audit an exported folder; `kept` is a checkpoint's text from before.
+
+    `log_key` is the one that it has to be signed with. Without it the folder's own is taken, which
+    shows that all of it is of one piece, and not whose.
 
     Raises:
         LedgerNotFound: the folder is no bundle.
@@ -81,20 +93,29 @@ def audit_bundle(
     law, fault = _read_law(bundle.toml)
     replay = Replay(law=law, origin="", find_law=laws_of_bundle(bundle))
     replay.findings += [] if fault is None else [Finding(None, fault)]
-    roots = _begin(replay, bundle.note, bundle.verifier, kept)
+    note, key = bundle.note, _key_of(replay, bundle.verifier, log_key)
+    if key is None:
+        # Whatever else is claimed rests on it: each receipt would be found to be somebody else's.
+        return _conclude(replay, _Roots(), law)
+    roots = _begin(replay, note, key, kept)
     _read_all(replay, map(Receipt, bundle.bodies()), roots, progress)
     return _conclude(replay, roots, law)
 
 
 def audit_ledger(
-    ledger: Ledger, *, kept: str | None = None, progress: Progress | None = None
+    ledger: Ledger,
+    *,
+    kept: str | None = None,
+    log_key: VerifierKey | None = None,
+    progress: Progress | None = None,
 ) -> Audit:
-    """Audit a ledger's file, the tables beside its receipts included; `kept` as above."""
+    """Audit a ledger's file, the tables beside its receipts included; the rest as above."""
     with ledger.read() as snapshot:
         replay, head = _open_file(snapshot)
         law, replay.find_law = replay.law, laws_of_file(snapshot)
         note = None if head is None else head.note
-        roots = _begin(replay, note, str(ledger.verifier), kept)
+        _demand(replay, ledger.verifier, log_key)
+        roots = _begin(replay, note, ledger.verifier, kept)
         rows = LeaseRows(replay, snapshot, head)
         replay.on_end = rows.compare
         asked = RequestRows(replay, snapshot)
@@ -139,16 +160,28 @@ def _open_file(snapshot: Snapshot) -> tuple[Replay, Head | None]:
     return Replay(law=law, origin="", findings=[Finding(None, one) for one in faults]), head
 
 
-def _begin(replay: Replay, note: str | None, verifier: str, kept: str | None) -> _Roots:
+def _key_of(replay: Replay, text: str, demanded: VerifierKey | None) -> VerifierKey | None:
+    """The log's key as the bundle has it, or the one demanded if that is none."""
+    try:
+        key = VerifierKey.parse(text)
+    except TamperError as error:
+        remedy = "" if demanded else ": nothing else can be checked; --log-key takes the operator's"
+        replay.find(f"{VERIFIER} is not a key: {error}{remedy}")
+        return demanded
+    _demand(replay, key, demanded)
+    return key
+
+
+def _demand(replay: Replay, key: VerifierKey, demanded: VerifierKey | None) -> None:
+    if demanded is not None and key != demanded:
+        replay.find(f"the log's key here is {key}, it has to be {demanded}")
+
+
+def _begin(replay: Replay, note: str | None, key: VerifierKey, kept: str | None) -> _Roots:
     """The signatures of the checkpoints, before the first receipt; `note` is None without a head,
     which was found already.
     """
-    roots = _Roots()
-    try:
-        key = VerifierKey.parse(verifier)
-    except TamperError as error:
-        replay.find(str(error))
-        return roots
+    roots = _Roots(key)
     replay.origin = key.name
     try:
         roots.head = None if note is None else open_checkpoint(note, key)
@@ -208,17 +241,30 @@ def _conclude(replay: Replay, roots: _Roots, law: Constitution | None) -> Audit:
     if head is not None and (head.size, head.root) != (replay.tree.size, root):
         replay.find(
             f"the checkpoint is over {head.size} receipts with root {head.root.hex()[:16]}…, "
-            f"here are {replay.tree.size} with {root.hex()[:16]}…"
+            f"here are {replay.tree.size} with {root.hex()[:16]}…{_suspects(replay, head)}"
         )
     if kept is not None and kept.size > replay.tree.size:
         replay.find(f"there were {kept.size} receipts before, here are {replay.tree.size}")
-    if law is not None and law.digest != replay.constitution:
+    if roots.key is not None and law is not None and law.digest != replay.constitution:
         replay.find("the constitution beside the receipts is not the one they were written under")
     return Audit(
         origin=replay.origin,
+        log_key="" if roots.key is None else str(roots.key),
         size=replay.tree.size,
         root=root,
         constitution=replay.constitution,
         open_leases=sum(one.felled is None for one in replay.leases.values()),
         findings=tuple(replay.findings),
     )
+
+
+def _suspects(replay: Replay, head: Checkpoint) -> str:
+    """Which receipts may have been changed, where each follows the one before it in its scroll.
+
+    Each names the digest of that one, so only what none follows can be changed by itself.
+    """
+    if head.size != replay.tree.size or replay.torn or not replay.newest:
+        return ""
+    *others, last = sorted(replay.newest.values())
+    listed = f"{', '.join(map(str, others))} or {last}" if others else str(last)
+    return f"; changed was receipt {listed}, or a scroll from some receipt on to its end"

@@ -49,7 +49,8 @@ class Replay:
 
     `on_end` is called with each lease that ends, so that nobody has to keep all of them. `law` is
     at first the one in force at the end; from then on `find_law` says what each receipt is judged
-    by, by its digest.
+    by, by its digest. `newest` is the last receipt of each scroll, `torn` whether one that was read
+    does not follow the one before it there.
     """
 
     law: Constitution | None
@@ -67,6 +68,8 @@ class Replay:
     drill: dict[str, Any] | None = None
     people: People = field(default_factory=lambda: People({}))
     scrolls: dict[str, tuple[int, str]] = field(default_factory=dict)
+    newest: dict[str, int] = field(default_factory=dict)
+    torn: bool = False
     leases: dict[str, Held] = field(default_factory=dict)
     granted: int = 0
     used: dict[str, int] = field(default_factory=dict)
@@ -149,10 +152,18 @@ def _place(replay: Replay, receipt: Receipt, seq: int) -> None:
         replay.find(f"says it is number {said['seq']}", seq)
     if scroll_of(receipt.type, replay.law) != said["scroll"]:
         replay.find(f"type {receipt.type!r} does not go into scroll {said['scroll']!r}", seq)
-    last, last_id = replay.scrolls.get(said["scroll"], (-1, None))
+    scroll = said["scroll"]
+    last, last_id = replay.scrolls.get(scroll, (-1, None))
     if (said["scroll_seq"], said["scroll_prev"]) != (last + 1, last_id):
-        replay.find(f"does not continue scroll {said['scroll']!r}", seq)
-    replay.scrolls[said["scroll"]] = (last + 1, receipt.id)
+        replay.torn = True
+        if said["scroll_seq"] == last + 1 and scroll in replay.newest:
+            what = (
+                f"is not what receipt {seq} follows in scroll {scroll!r}: one of them was changed"
+            )
+            replay.find(what, replay.newest[scroll])
+        else:
+            replay.find(f"does not continue scroll {scroll!r}", seq)
+    replay.scrolls[scroll], replay.newest[scroll] = (last + 1, receipt.id), seq
     if said["node"] != replay.origin:
         replay.find(f"was written by {said['node']!r}, this is {replay.origin!r}", seq)
     earlier = replay.last_at is not None and receipt.at < replay.last_at

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmstate.canonical import Json
-from vmstate.errors import LedgerNotFound
+from vmstate.errors import InputError, LedgerNotFound, TamperError
 from vmstate.interfaces.cli.following import patiently
 from vmstate.interfaces.cli.options import read_file
 from vmstate.interfaces.cli.output import (
@@ -27,6 +27,7 @@ from vmstate.interfaces.cli.settings import FAILED, OK, Command, Group, Look, Se
 if TYPE_CHECKING:
     from vmstate.door import Door
     from vmstate.ledger.audit import Audit
+    from vmstate.ledger.checkpoint import VerifierKey
     from vmstate.ledger.receipt import Receipt
     from vmstate.ledger.store import Ledger
 
@@ -235,29 +236,52 @@ def export(settings: Settings, folder: Path) -> None:
     type=click.Path(path_type=Path),
     help="A checkpoint kept from before; the ledger has to contain it.",
 )
+@click.option(
+    "--log-key",
+    "demanded",
+    metavar="KEY",
+    help="The log's key as its operator publishes it, or a file with it; another is a finding.",
+)
 @click.pass_obj
-def audit(settings: Settings, folder: Path | None, kept: Path | None) -> None:
+def audit(settings: Settings, folder: Path | None, kept: Path | None, demanded: str | None) -> None:
     """Verify a ledger, or with FOLDER an exported one; exits 1 if anything is not as claimed.
 
     Checked are the tree and its signed head, every receipt's form and place, every signature that
-    a grant rests on, and that the leases follow from the receipts.
+    a grant rests on, and that the leases follow from the receipts. The key is the one that comes
+    with it, and is shown: only --log-key, or comparing it, tells whose ledger it is.
     """
     from vmstate.ledger.audit import audit_bundle, audit_ledger
 
     began = time.monotonic()
     note = None if kept is None else read_file(kept).decode(errors="replace")
+    key = None if demanded is None else _read_log_key(demanded)
     with progress("auditing") as bar:
         if folder is not None:
             if not folder.exists():
                 raise LedgerNotFound(f"there is no folder {folder}: name an exported one")
-            report = audit_bundle(folder, kept=note, progress=bar)
+            report = audit_bundle(folder, kept=note, log_key=key, progress=bar)
         else:
-            report = audit_ledger(_open(settings), kept=note, progress=bar)
-    _show_audit(settings, report, time.monotonic() - began)
+            report = audit_ledger(_open(settings), kept=note, log_key=key, progress=bar)
+    _show_audit(settings, report, time.monotonic() - began, demanded=key is not None)
     raise SystemExit(OK if report.is_good else FAILED)
 
 
-def _show_audit(settings: Settings, report: "Audit", seconds: float) -> None:
+def _read_log_key(text: str) -> "VerifierKey":
+    """A log's key as it is typed, or from a file; raises InputError."""
+    from vmstate.ledger.checkpoint import VerifierKey
+
+    try:
+        return VerifierKey.parse(text)
+    except TamperError as error:
+        if not Path(text).exists():
+            raise InputError(f"--log-key {text!r} is neither a log's key nor a file") from error
+    try:
+        return VerifierKey.parse(read_file(Path(text)).decode(errors="replace").strip())
+    except TamperError as error:
+        raise InputError(f"{text}: {error}") from error
+
+
+def _show_audit(settings: Settings, report: "Audit", seconds: float, *, demanded: bool) -> None:
     if settings.json:
         findings: list[Json] = [{"seq": one.seq, "what": one.what} for one in report.findings]
         emit(
@@ -266,6 +290,7 @@ def _show_audit(settings: Settings, report: "Audit", seconds: float) -> None:
                 "origin": report.origin,
                 "size": report.size,
                 "root": f"sha256:{report.root.hex()}",
+                "log_key": report.log_key or None,
                 "constitution": report.constitution,
                 "open_leases": report.open_leases,
                 "findings": findings,
@@ -276,8 +301,16 @@ def _show_audit(settings: Settings, report: "Audit", seconds: float) -> None:
         click.echo(finding)
     state = "intact" if report.is_good else count(len(report.findings), "finding")
     sizes = f"{count(report.size, 'receipt')}, {count(report.open_leases, 'open lease')}"
+    if not report.log_key:
+        click.echo(state)
+        return
     click.echo(f"{report.origin}: {sizes}: {state}")
     click.echo(f"  root sha256:{report.root.hex()}")
+    click.echo(f"  key  {report.log_key}")
+    if not report.is_good:
+        return
+    if not demanded:
+        say("  compare the key with the one that the operator publishes, or demand that: --log-key")
     say(
         f"  {seconds:.2f} s; keep the checkpoint elsewhere to show later that nothing was rewritten"
     )

@@ -36,7 +36,7 @@ def init(settings: Settings, preset: str, *, in_git: bool) -> None:
     from vmstate.ledger.store import check_place, key_path
 
     path, ledger = settings.constitution, settings.ledger
-    wrote = not path.exists()
+    wrote, log_key = not path.exists(), ""
     if not ledger.exists():
         check_place(ledger)  # first: a constitution is not written for a ledger that can't be
     if wrote:
@@ -49,13 +49,17 @@ def init(settings: Settings, preset: str, *, in_git: bool) -> None:
         made = f"{ledger} goes on under {law.digest}" if adopted else f"{ledger} is as it was"
     else:
         _require_outside_git(ledger, in_git=in_git)
-        _create(settings, law)
+        log_key = _create(settings, law)
         made = f"{ledger} and {key_path(ledger).name}"
     if settings.json:
-        emit({"ok": True, "constitution": str(path), "digest": law.digest, "ledger": str(ledger)})
+        body: dict[str, Json] = {"constitution": str(path), "digest": law.digest}
+        emit({"ok": True, **body, "ledger": str(ledger), "log_key": log_key or None})
         return
     click.echo(f"{path}: {law.name} {law.version}{'' if wrote else ' (kept)'}")
     click.echo(f"{made}")
+    if log_key:
+        click.echo(f"log key {log_key}")
+        say("publish the log key: by it others know this ledger, vmstate audit --log-key")
     if wrote:
         say("next: read the constitution, put your own people into it, and run init again;")
         say("      then ask for something: vmstate escalate --help")
@@ -63,10 +67,15 @@ def init(settings: Settings, preset: str, *, in_git: bool) -> None:
         say("next: ask for something: vmstate escalate --help")
 
 
-def _create(settings: Settings, law: "Constitution") -> None:
+def _create(settings: Settings, law: "Constitution") -> str:
+    """Make the ledger; the key by which others verify its log."""
     from vmstate.authority import Authority
 
-    Authority.create(law, settings.ledger).close()
+    authority = Authority.create(law, settings.ledger)
+    try:
+        return str(authority.ledger.verifier)
+    finally:
+        authority.close()
 
 
 def _adopt(settings: Settings, law: "Constitution") -> bool:
