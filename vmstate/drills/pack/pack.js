@@ -1,9 +1,10 @@
 
 "use strict";
 // Recomputes from the receipts' exact bytes what this page claims, the way RFC 6962 and C2SP
-// describe it: receipts, roots and signatures, also those of whoever gave their word, the data, and the page's words, elements, attributes,
-// frame, drawing and style. It convinces against accidents and edits by hand; who can rewrite the whole file
-// can rewrite this as well, so a checkpoint kept elsewhere decides.
+// describe it: receipts, roots and signatures, also those of whoever gave their word, the data, and
+// the page's words, elements, attributes, frame, drawing and style. It convinces against accidents
+// and edits by hand; who can rewrite the whole file can rewrite this as well, so a checkpoint kept
+// elsewhere decides.
 (async () => {
   const $ = (id) => document.getElementById(id);
   const utf8 = (text) => new TextEncoder().encode(text);
