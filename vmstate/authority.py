@@ -24,7 +24,7 @@ from vmstate.decisions.evidence import is_from
 from vmstate.decisions.once import Once
 from vmstate.decisions.settling import SETTLE
 from vmstate.errors import LedgerUnavailable
-from vmstate.ledger.in_force import InForce, law_to_serve
+from vmstate.ledger.in_force import InForce, kept_law
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.refusals import any_closed, put_on_record, record
 from vmstate.ledger.store import BUSY_MS, Ledger
@@ -71,7 +71,7 @@ class Authority(Reading):
     @classmethod
     def open(
         cls,
-        constitution: Path | str,
+        constitution: Path | str | None,
         ledger: Path | str,
         *,
         clock: Clock | None = None,
@@ -80,18 +80,20 @@ class Authority(Reading):
         """Open a ledger that exists, under the constitution in a file. Costs the same however
         much the ledger holds, and writes nothing.
 
-        Where it is `serving`, a file that is an earlier law of this ledger will do: the one in
-        force is the ledger's.
+        With None for the file it is opened under the law in force as the ledger keeps it. A file
+        that says something else is refused, because whoever wrote it believes that it rules.
 
         Raises:
             ConstitutionError: the constitution does not load.
             LedgerNotFound, LedgerMismatch, LedgerUnavailable: see `Ledger.open`.
         """
-        law = load_constitution(Path(constitution))
+        law = None if constitution is None else load_constitution(Path(constitution))
         opened = Ledger.open(Path(ledger))
-        if serving:
-            law = law_to_serve(law, opened)
-        return cls(law, opened, clock=clock, serving=serving)
+        try:
+            return cls(law or kept_law(opened), opened, clock=clock, serving=serving)
+        except BaseException:
+            opened.close()
+            raise
 
     @classmethod
     def create(

@@ -7,6 +7,7 @@ by whichever process, is followed by the next question.
 import threading
 from dataclasses import replace
 from datetime import datetime
+from shlex import quote
 
 from vmstate import canonical
 from vmstate.clock import Clock, Moment, SystemClock
@@ -54,8 +55,8 @@ class Reading(Door):
         if in_force != constitution.digest:
             raise LedgerMismatch(
                 f"{ledger.path} is under the constitution {in_force}, not {constitution.digest}: "
-                "open it with its own, have it amended (vmstate amend), or run vmstate init again "
-                "if it was never used"
+                "have it amended (vmstate amend), or open it under its own, which vmstate "
+                f"--ledger {quote(str(ledger.path))} constitution show prints"
             )
         self.ledger = ledger
         self.clock: Clock = clock or SystemClock()

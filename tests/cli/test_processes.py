@@ -167,6 +167,7 @@ def test_a_stop_by_the_keyboard_is_no_traceback(live):
         ("vmstate release l", ["lease-2"]),
         ("vmstate --ledger vmstate.db release l", ["lease-2"]),
         ("vmstate --constitution none.toml escalate g", []),
+        ("vmstate --constitution none.toml release l", ["lease-2"]),
         ("vmstate receipts s", ["show"]),
     ],
 )

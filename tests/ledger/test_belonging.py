@@ -49,9 +49,9 @@ def test_a_ledger_is_refused_under_another_constitution(house):
     other = edited(house.law, b'ttl      = "1h"', b'ttl      = "2h"')
     said = refusal(LedgerMismatch, lambda: Authority(other, house.ledger))
     assert said == (
-        f"{house.path} is under the constitution {house.law.digest}, not {other.digest}: open it "
-        "with its own, have it amended (vmstate amend), or run vmstate init again if it was never "
-        "used"
+        f"{house.path} is under the constitution {house.law.digest}, not {other.digest}: have it "
+        "amended (vmstate amend), or open it under its own, which vmstate --ledger "
+        f"{house.path} constitution show prints"
     )
 
 

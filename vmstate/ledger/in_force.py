@@ -40,26 +40,27 @@ class InForce:
         Raises:
             LedgerMismatch: the file keeps another law than it names.
         """
-        digest = snapshot.in_force()
-        if digest == self.constitution.digest:
+        if snapshot.in_force() == self.constitution.digest:
             return self
-        law = read_constitution(snapshot.constitution()[2], name=f"the law of {ledger.origin}")
-        if law.digest != digest:
-            raise LedgerMismatch(
-                f"{ledger.path}: the law kept in it has the digest {law.digest}, not "
-                f"{digest}: run vmstate audit"
-            )
-        return InForce.of(law, ledger)
+        return InForce.of(_read_kept(snapshot, ledger), ledger)
 
 
-def law_to_serve(given: Constitution, ledger: Ledger) -> Constitution:
-    """The law in force where `given` is one that the ledger was under before, else `given`.
+def kept_law(ledger: Ledger) -> Constitution:
+    """The law in force as the ledger keeps it, whatever any file says.
 
-    An amendment is not undone by a file that nobody has changed since, and a service that starts
-    again after it must not stay away.
+    Raises:
+        LedgerMismatch: the file keeps another law than it names.
     """
     with ledger.read() as snapshot:
-        digest = snapshot.in_force()
-        if given.digest == digest or given.digest not in {one for _, one in snapshot.laws()}:
-            return given
-        return InForce.of(given, ledger).now_in(snapshot, ledger).constitution
+        return _read_kept(snapshot, ledger)
+
+
+def _read_kept(snapshot: Snapshot, ledger: Ledger) -> Constitution:
+    digest = snapshot.in_force()
+    law = read_constitution(snapshot.constitution()[2], name=f"the law of {ledger.origin}")
+    if law.digest != digest:
+        raise LedgerMismatch(
+            f"{ledger.path}: the law kept in it has the digest {law.digest}, not "
+            f"{digest}: run vmstate audit"
+        )
+    return law

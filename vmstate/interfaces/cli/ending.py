@@ -17,7 +17,7 @@ from vmstate.interfaces.cli.asking import (
 )
 from vmstate.interfaces.cli.options import complete_lease, ending_option, once_option
 from vmstate.interfaces.cli.output import answer, emit, receipt_body, say
-from vmstate.interfaces.cli.settings import Command, Settings, named, principal_option
+from vmstate.interfaces.cli.settings import Return, Settings, named, principal_option
 from vmstate.leases.lease import PARENT_ENDED
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vmstate.ledger.receipt import Receipt
 
 
-@click.command(cls=Command)
+@click.command(cls=Return)
 @click.argument("lease", shell_complete=complete_lease)
 @principal_option("Whose lease it is; by default its holder's.  [env: VMSTATE_PRINCIPAL]")
 @key_options
@@ -46,7 +46,7 @@ def release(
     _answer(settings, authority, lease, receipt)
 
 
-@click.command(cls=Command)
+@click.command(cls=Return)
 @click.argument("lease", shell_complete=complete_lease)
 @principal_option("Who revokes.  [env: VMSTATE_PRINCIPAL]")
 @key_options

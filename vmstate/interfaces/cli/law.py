@@ -96,14 +96,9 @@ def _under_its_own(settings: Settings) -> "Door":
     if settings.socket:
         return settings.authority()
     from vmstate.authority import Authority
-    from vmstate.constitution.loading import read_constitution
-    from vmstate.ledger.store import Ledger
 
-    ledger = Ledger.open(settings.ledger)
-    click.get_current_context().call_on_close(ledger.close)
-    with ledger.read() as snapshot:
-        toml = snapshot.constitution()[2]
-    authority = Authority(read_constitution(toml, name=f"the law of {ledger.origin}"), ledger)
+    authority = Authority.open(None, settings.ledger)
+    click.get_current_context().call_on_close(authority.close)
     settings.require_meant(is_drill=authority.is_drill)
     return authority
 
@@ -224,7 +219,7 @@ def _say_where(settings: Settings, file: Path, toml: bytes, *, replace: bool) ->
             ) from error
         say(f"{here} is the new one; the ledger keeps the old: vmstate constitution show")
         return
-    say(f"next: cp {file} {here}; the old one does not open this ledger any more")
+    say(f"next: cp {file} {here}; while the old one is there, nothing is granted by this ledger")
 
 
 @click.group(cls=Group)

@@ -14,9 +14,9 @@ from vmstate.interfaces.cli.options import (
 )
 from vmstate.interfaces.cli.output import answer, count, emit, say, spell_time, table
 from vmstate.interfaces.cli.settings import (
-    Command,
     Group,
     Look,
+    Return,
     Settings,
     principal_option,
 )
@@ -62,6 +62,7 @@ def lock(
     if context.invoked_subcommand is not None:
         return
     settings = context.ensure_object(Settings)
+    settings.returns = True
     if (principal is not None) + (profile is not None) + everybody != 1:
         raise click.UsageError("Name what to lock: one of --principal, --profile and --all.")
     key = read_key(given)
@@ -151,7 +152,7 @@ def lock_body(lock: "Lock") -> dict[str, Json]:
     }
 
 
-@click.command(cls=Command)
+@click.command(cls=Return)
 @click.argument("lock", shell_complete=complete_lock)
 @click.option("--reason", default="", help="Why; goes into the receipt.")
 @principal_option("Who lifts it.  [env: VMSTATE_PRINCIPAL]")

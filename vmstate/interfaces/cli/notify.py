@@ -11,7 +11,7 @@ import click
 
 from vmstate.canonical import Json, format_at
 from vmstate.interfaces.cli.output import emit, say, spell_time, table
-from vmstate.interfaces.cli.settings import FAILED, Command, Group, Look, Settings
+from vmstate.interfaces.cli.settings import FAILED, Group, Look, Return, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,7 @@ def _list_backlogs(settings: Settings) -> None:
         say("which notices those are stands in the ledger's file: name it with --ledger")
 
 
-@notify.command(cls=Command)
+@notify.command(cls=Return)
 @click.argument("target")
 @click.pass_obj
 def test(settings: Settings, target: str) -> None:

@@ -201,13 +201,8 @@ def _open_requests(settings: Settings) -> list[str]:
 
 
 def _standing_locks(settings: Settings) -> list[str]:
-    from vmstate.authority import Authority
-
-    authority = Authority.open(settings.constitution, settings.ledger)
-    try:
-        return [lock.id for lock in authority.locks()]
-    finally:
-        authority.close()
+    with closing(settings.open()) as door:
+        return [lock.id for lock in door.locks()]
 
 
 def _live_leases(settings: Settings) -> list[str]:
@@ -219,7 +214,7 @@ def _complete(
     context: click.Context, incomplete: str, names: Callable[[Settings], list[str]]
 ) -> list[str]:
     settings = context.find_object(Settings) or Settings()
-    settings.looks = True
+    settings.looks = settings.returns = settings.quiet = True
     try:
         known = names(settings)
     except VmstateError:

@@ -43,6 +43,7 @@ from vmstate.interfaces.cli.settings import (
     BLOCKED,
     Command,
     Look,
+    Return,
     Settings,
     asker,
     principal_option,
@@ -132,7 +133,7 @@ def activate(
     answer(receipt, settings, spell_grant(receipt))
 
 
-@request.command(cls=Command)
+@request.command(cls=Return)
 @click.argument("id_", metavar="ID", shell_complete=complete_request)
 @principal_option("Whose request it is; by default its principal's.  [env: VMSTATE_PRINCIPAL]")
 @click.option("--reason", default="", help="Why; goes into the receipt.")
@@ -313,7 +314,7 @@ def _hand_in(
     _say_taken(settings, door, receipt, whole)
 
 
-@request.command(cls=Command)
+@request.command(cls=Return)
 @click.argument("id_", metavar="ID", shell_complete=complete_request)
 @principal_option("Who denies it; by default whose key it is.  [env: VMSTATE_PRINCIPAL]")
 @key_options

@@ -22,7 +22,7 @@ from vmstate.interfaces.cli.options import (
     read_statements,
 )
 from vmstate.interfaces.cli.output import answer, say, spell_time
-from vmstate.interfaces.cli.settings import Command, Settings, asker
+from vmstate.interfaces.cli.settings import Return, Settings, asker
 from vmstate.interfaces.cli.statements import write_or_print
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 HIDDEN = ("/tmp", "/var/tmp", "/home", "/root", "/run/user")  # noqa: S108 -- nothing is put there
 
 
-class _Listening(Command):
+class _Listening(Return):
     """Where other verbs ask at the socket, this one answers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -75,11 +75,6 @@ def serve(
     if authority.is_drill:
         raise InputError(f"{settings.ledger} is a drill's ledger: its time is the drill's")
     authority.ledger.require_key()
-    if settings.law().digest != (here := authority.constitution.digest):
-        say(
-            f"{settings.constitution} is an earlier law of this ledger: serving under the one in "
-            f"force, {here}; put that there, vmstate constitution show prints it"
-        )
     told = _until_told()
     authority.subscribe(lambda receipt: _show(settings, receipt))
     expiry = Expiry(authority)
@@ -160,7 +155,7 @@ def _show(settings: Settings, receipt: "Receipt") -> None:
     click.echo(f"{spell_time(receipt.at)} {receipt.seq} {receipt.type} {who} {fell}".rstrip())
 
 
-@click.command(cls=Command)
+@click.command(cls=Return)
 @click.option("--clock", "clock", is_flag=True, help="The clock is right, although it reads early.")
 @exception_options
 @once_option

@@ -4,12 +4,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from vmstate.errors import InputError
+from vmstate.errors import ConstitutionError, InputError, LedgerMismatch
 
 if TYPE_CHECKING:
     from vmstate.authority import Authority
@@ -27,7 +28,9 @@ class Settings:
     """The global options; each may stand before the verb or after it.
 
     `typed` names those that stand on the command line, and not only in the environment. An empty
-    `socket` is none: the ledger's file is opened. `looks` is set by verbs that write to no ledger.
+    `socket` is none: the ledger's file is opened. `looks` is set by verbs that write to no ledger,
+    `returns` by those that grant nothing: both go on whatever the constitution's file says, and
+    warn of it unless they are `quiet`.
     """
 
     constitution: Path = Path("constitution.toml")
@@ -36,6 +39,8 @@ class Settings:
     token_file: Path | None = None
     json: bool = False
     looks: bool = False
+    returns: bool = False
+    quiet: bool = False
     typed: set[str] = field(default_factory=set)
 
     @property
@@ -63,10 +68,8 @@ class Settings:
 
     def open(self) -> "Door":
         """The same for somebody who closes it."""
-        from vmstate.authority import Authority
-
         if not self.socket:
-            return self._meant(Authority.open(self.constitution, self.ledger))
+            return self._meant(self._at_file(serving=False))
         from vmstate.client import Client
         from vmstate.keys import load_token
 
@@ -74,12 +77,65 @@ class Settings:
         return self._meant(Client(self.socket, token=token))
 
     def file(self, *, serving: bool = False) -> "Authority":
-        """The ledger's file under the constitution's, whatever socket was named."""
-        from vmstate.authority import Authority
-
-        authority = Authority.open(self.constitution, self.ledger, serving=serving)
+        """The ledger's file, whatever socket was named."""
+        authority = self._at_file(serving=serving)
         click.get_current_context().call_on_close(authority.close)
         return self._meant(authority)
+
+    def _at_file(self, *, serving: bool) -> "Authority":
+        """The ledger's file, where the constitution's says what rules in it.
+
+        The ledger keeps the law in force, and a file that was edited, broken or lost changes
+        nothing of it. Law 6: nothing is granted to somebody who may believe that the file rules,
+        and what takes back, refuses or only looks never waits for the file to be put right.
+        """
+        from vmstate.authority import Authority
+
+        try:
+            return Authority.open(self.constitution, self.ledger, serving=serving)
+        except (ConstitutionError, LedgerMismatch) as error:
+            if not self.ledger.exists():
+                raise
+            authority = Authority.open(None, self.ledger, serving=serving)  # or says the same again
+            fault, remedies = self._fault(authority, error)
+            if self.returns:
+                mark = click.style("warning", fg="yellow", bold=True)
+                lines = "\n  ".join(
+                    (f"{mark}: {self.constitution} decides nothing here: {fault}", *remedies)
+                )
+                click.echo("" if self.quiet else lines, err=True, nl=not self.quiet)
+                return authority
+            authority.close()
+            what = "\n  ".join(
+                (f"nothing is granted under {self.constitution}: {fault}", *remedies)
+            )
+            raise LedgerMismatch(what) from error
+
+    def _fault(
+        self, authority: "Authority", error: ConstitutionError | LedgerMismatch
+    ) -> tuple[str, tuple[str, str]]:
+        """What the constitution's file is in place of the law in force, and which commands help."""
+        here, vmstate = quote(str(self.constitution)), "vmstate"
+        if "ledger" in self.typed:
+            vmstate += f" --ledger {quote(str(self.ledger))}"
+        law = authority.constitution.digest
+        show = f"{vmstate} constitution show > in-force.toml"
+        kept = f"in force is {law}: {show}, then --constitution in-force.toml"
+        if isinstance(error, ConstitutionError):
+            if not self.constitution.exists():
+                back = f"to put it back: {vmstate} constitution show > {here}"
+                return "there is no such file", (kept, back)
+            more = len(error.problems) - 1
+            first = f"{error.problems[0]}{f' (and {more} more)' if more else ''}"
+            return first, (kept, f"what is wrong with it: vmstate check {here}")
+        given = self.law().digest
+        with authority.ledger.read() as snapshot:
+            laws, size = snapshot.laws(), snapshot.head().tree.size
+        earlier = given in {digest for _, digest in laws}
+        what = "is an earlier law of" if earlier else "is not the law in force in"
+        adopts = size == len(laws)  # nothing was decided yet
+        put = f"{vmstate} init" if adopts else f"{vmstate} amend {here}"
+        return f"{given} {what} {self.ledger}", (kept, f"to put the file in force: {put}")
 
     def require_meant(self, *, is_drill: bool) -> None:
         """Refuse to write to a live ledger where a drill is what was asked for (law 14).
@@ -184,7 +240,16 @@ class Look(Command):
     """A command that writes to no ledger, so that it shows a live one while a drill is on."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        ctx.ensure_object(Settings).looks = True
+        settings = ctx.ensure_object(Settings)
+        settings.looks = settings.returns = True
+        return super().invoke(ctx)
+
+
+class Return(Command):
+    """A command that grants nothing: it ends, refuses, or keeps what gives back going."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.ensure_object(Settings).returns = True
         return super().invoke(ctx)
 
 
