@@ -158,7 +158,7 @@ EXPECTED = (
     "approved by 2 of guardians",
     "timeout_expired: by time, down to the profile held before",
     "threat_resolved: by holder, guardians, sovereigns, down to the profile held before",
-    "sovereign_revoke: by sovereigns, down to the baseline",
+    "sovereign_revoke: by sovereigns, down to the baseline from any rung",
 )
 
 
@@ -199,13 +199,16 @@ def test_each_rule_is_an_arrow_from_its_rung_through_its_card_to_the_next():
         assert f'"rule-{name}" -> "st-{rule.to}"' in source
 
 
-def test_what_falls_to_the_baseline_is_drawn_from_the_top_only():
+def test_what_falls_to_the_baseline_is_drawn_from_the_top_and_named_where_an_arrow_is_anyway():
     falls = [line for line in to_dot(LAW).splitlines() if "fall-" in line]
     assert len(falls) == 4
-    far = [line for line in falls if "sovereign_revoke" in line]
-    assert len(far) == 1
-    assert '"st-phoenix" -> "st-observer"' in far[0]
-    assert "timeout_expired" not in far[0]
+    low, far = [line for line in falls if "sovereign_revoke" in line]
+    assert '"st-operator" -> "st-observer"' in low
+    assert "timeout_expired" in low
+    assert '"st-phoenix" -> "st-observer"' in far
+    assert "timeout_expired" not in far
+    drawn = [line for line in to_mermaid(LAW).splitlines() if "sovereign_revoke" in line]
+    assert [line.split()[0] for line in drawn if "-." in line] == ["st1", "st3"]
 
 
 def test_a_rung_above_the_baseline_has_one_arc_for_all_endings():

@@ -135,7 +135,7 @@ def _source(fact: Fact) -> str:
 
 def legend_rows(constitution: Constitution) -> Rows:
     """Each ending: by whom, and how far down."""
-    far = {"previous": "the profile held before", "baseline": "the baseline"}
+    far = {"previous": "the profile held before", "baseline": "the baseline from any rung"}
     yield _STRONG, "How a lease ends"
     for name, ending in constitution.document.endings.items():
         by = "time" if ending.by is None else ", ".join(ending.by)
@@ -146,15 +146,18 @@ def legend_rows(constitution: Constitution) -> Rows:
 def falls(constitution: Constitution) -> dict[tuple[str, str], list[str]]:
     """The endings between two profiles: to the one held before, and from each top to the baseline.
 
-    An ending to the baseline ends every lease so; drawn from each rung it would hide the others.
+    An ending to the baseline ends every lease so, which the legend says; drawn from each rung it
+    would hide the others. Where the arrow from the lowest rung is there anyway, it is named on it.
     """
     endings, rules = constitution.document.endings.items(), constitution.rules.values()
     near = [name for name, ending in endings if ending.to == "previous"]
     far = [name for name, ending in endings if ending.to == "baseline"]
     falls = {(rule.to, rule.from_): near for rule in rules}
     left = {rule.from_ for rule in rules}
-    for top in dict.fromkeys(rule.to for rule in rules if rule.to not in left and far):
-        falls[top, constitution.baseline] = falls.get((top, constitution.baseline), []) + far
+    tops = [(rule.to, constitution.baseline) for rule in rules if rule.to not in left and far]
+    lowest = [fall for fall in falls if fall[1] == constitution.baseline]
+    for fall in dict.fromkeys((*lowest, *tops)):
+        falls[fall] = [*falls.get(fall, []), *far]
     return falls
 
 
