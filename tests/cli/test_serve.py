@@ -366,7 +366,7 @@ def test_the_unit_for_systemd_runs_this_program_and_systemd_finds_nothing_wrong_
 
 
 def test_a_program_that_the_unit_could_not_see_is_told_of(folder, monkeypatch):
-    hidden = "vmstate.interfaces.cli.service.HIDDEN"
+    hidden = "vmstate.interfaces.cli.unit.HIDDEN"
     monkeypatch.setattr(hidden, (str(folder.path.resolve()),))
     program = folder.path.resolve() / "vmstate"
     told = f"warning: the unit can't see {program}: install it elsewhere, such as /opt\n"
@@ -375,3 +375,26 @@ def test_a_program_that_the_unit_could_not_see_is_told_of(folder, monkeypatch):
     assert "-- vmstate init --constitution /etc/vmstate/constitution.toml" in done.out
     monkeypatch.setattr(hidden, ())
     assert folder.run("vmstate serve --print-unit").err == ""
+
+
+def test_the_unit_names_the_paths_that_were_given(folder):
+    named = ["--constitution", "law.toml", "--ledger", "my ledgers/100%.db"]
+    asked = [*named, "--socket", "/srv/vm.sock", "serve", "--print-unit", "--socket-mode", "600"]
+    said = folder.process([VMSTATE, *asked]).out
+    here = folder.path.resolve()
+    assert f"serve \\\n    --constitution {here}/law.toml \\\n" in said
+    assert f'    --ledger "{here}/my ledgers/100%%.db" \\\n' in said
+    assert "    --socket /srv/vm.sock \\\n    --socket-mode 600\n" in said
+    assert f'\nReadWritePaths="{here}/my ledgers" /srv\n' in said
+    assert f"--ledger '{here}/my ledgers/100%.db'\n" in said  # in the comment, for a shell
+    assert "/etc/vmstate" not in said
+    if systemd := shutil.which("systemd-analyze"):
+        unit = folder.write("vmstate.service", said.replace("User=vmstate", "User=root"))
+        checked = folder.process([systemd, "verify", "--man=no", unit])
+        assert (checked.code, checked.out, checked.err) == (0, "", "")
+
+
+def test_the_unit_knows_the_paths_of_the_environment_too(folder):
+    said = folder.run("VMSTATE_LEDGER=/srv/v/one.db vmstate serve --print-unit").out
+    assert "    --ledger /srv/v/one.db \\\n    --socket /run/vmstate/vmstate.sock\n" in said
+    assert "    --constitution /etc/vmstate/constitution.toml \\\n" in said

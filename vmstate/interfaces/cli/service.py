@@ -3,10 +3,8 @@
 import os
 import re
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +29,8 @@ if TYPE_CHECKING:
     from vmstate.authority import Authority
     from vmstate.ledger.receipt import Receipt
 
+SOCKET_MODE = "660"
 STOPS = (signal.SIGTERM, signal.SIGINT)
-# What PrivateTmp and ProtectHome keep from the unit.
-HIDDEN = ("/tmp", "/var/tmp", "/home", "/root", "/run/user")  # noqa: S108 -- nothing is put there
 
 
 class _Listening(Return):
@@ -48,10 +45,12 @@ class _Listening(Return):
 
 @click.command(cls=_Listening)
 @click.option(
-    "--socket-mode", default="660", show_default=True, help="Who may connect, as in chmod."
+    "--socket-mode", default=SOCKET_MODE, show_default=True, help="Who may connect, as in chmod."
 )
 @click.option("--socket-group", metavar="GROUP", help="Whose socket it is, as in chgrp.")
-@click.option("--print-unit", is_flag=True, help="Print a unit for systemd instead.")
+@click.option(
+    "--print-unit", is_flag=True, help="Print a unit for systemd instead, for the paths given."
+)
 @click.pass_obj
 def serve(
     settings: Settings, socket_mode: str, socket_group: str | None, *, print_unit: bool
@@ -62,10 +61,7 @@ def serve(
     time, and tells the targets of [notify]. Each receipt written is a line on standard output.
     """
     if print_unit:
-        program = Path(sys.argv[0]).absolute()
-        click.echo(_unit(program), nl=False)
-        if any(program.is_relative_to(hidden) for hidden in HIDDEN):
-            say(f"warning: the unit can't see {program}: install it elsewhere, such as /opt")
+        _print_unit(settings, socket_mode, socket_group)
         return
     from vmstate.expiry import Expiry
     from vmstate.notices import Deliverer
@@ -112,10 +108,15 @@ def _until_told() -> Callable[[], bytes]:
     return lambda: os.read(told, 1)
 
 
-def _unit(program: Path) -> str:
-    """The unit, with the program that this is."""
-    unit = files("vmstate.interfaces") / "systemd" / "vmstate.service"
-    return unit.read_text(encoding="utf-8").replace("=/usr/bin/vmstate", f"={program}")
+def _print_unit(settings: Settings, mode: str, group: str | None) -> None:
+    from vmstate.interfaces.cli.unit import unit_for
+
+    _read_mode(mode)
+    more = {} if mode == SOCKET_MODE else {"socket-mode": mode}
+    text, warnings = unit_for(settings, {**more, **({"socket-group": group} if group else {})})
+    click.echo(text, nl=False)
+    for warning in warnings:
+        say(warning)
 
 
 @contextmanager
