@@ -28,7 +28,7 @@ HEAVY = ("pydantic", "apsw", "apscheduler", "rich", "cryptography", "transitions
         (["may", "alice", "guardian"], 3),
         (["drill", "run", "blocked.drill.toml", "after.drill.toml"], 4),
         (["receipts", "show", "99"], 5),
-        (["--constitution", "none.toml", "status"], 6),
+        (["--ledger", "carol.key", "status"], 6),
     ],
 )
 def test_the_exit_code_says_what_became_of_it(line, code, live):
