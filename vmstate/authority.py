@@ -23,7 +23,7 @@ from vmstate.decisions.decision import Entry
 from vmstate.decisions.evidence import is_from
 from vmstate.decisions.once import Once
 from vmstate.decisions.settling import SETTLE
-from vmstate.errors import LedgerUnavailable
+from vmstate.errors import ConstitutionError, LedgerError, LedgerUnavailable
 from vmstate.ledger.in_force import InForce, kept_law
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.refusals import any_closed, put_on_record, record
@@ -151,6 +151,24 @@ class Authority(Reading):
             with self.ledger.read() as snapshot:
                 self._follow(snapshot)
         return answer
+
+    def signing_after(self) -> str | None:
+        """As every door's. That the clock was set back is put on record first, if it was not: only
+        what is written can be named.
+        """
+        found = self.set_back()
+        if found is None or found.after is not None:
+            return None if found is None else found.after
+
+        def work(transaction: Transaction) -> tuple[Receipt, ...]:
+            self._write_under(transaction)
+            return self._say_first(transaction, self.clock.read(), SETTLE)
+
+        try:
+            self._announce(self.ledger.transact(work))
+        except (LedgerError, ConstitutionError) as error:
+            log.warning("a clock that was set back is not on record: %s", error)
+        return super().signing_after()
 
     # ---- giving back ------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from vmstate.door import Door
 from vmstate.errors import LedgerMismatch, LedgerUnavailable
 from vmstate.governing import Ordered
 from vmstate.keys import Signer
+from vmstate.leases.watermark import SetBack
 from vmstate.ledger.receipt import Receipt
 from vmstate.wire import HELLO, LAW, QUESTIONS, WAIT, Answer, Heading, Question
 
@@ -188,8 +189,12 @@ class Client(Door):
             return command
         here = self.heading()
         now = self._as_here(here.now)
-        order = sign_order(here.law, here.origin, now, command, key=key, nonce=nonce)
+        after = None if here.set_back is None else here.set_back.after
+        order = sign_order(here.law, here.origin, now, command, key=key, nonce=nonce, after=after)
         return command.model_copy(update={"order": order})
+
+    def set_back(self) -> SetBack | None:
+        return self.heading().set_back
 
     def law_digest(self) -> str:
         return self.heading().law  # a sensor may be a stranger, who may not read the law

@@ -247,7 +247,8 @@ class Door(Sensing, Elevates):
         """
         shown = self.request(request)
         until = self.good_until(shown) if good_for is None else self.signing_at() + good_for
-        signed = approve(shown.request, by, key, expires_at=until, nonce=nonce)
+        after = self.signing_after()
+        signed = approve(shown.request, by, key, expires_at=until, nonce=nonce, after=after)
         return self.hand_in(shown.id, signed, reason=reason, idempotency_key=idempotency_key)
 
     def attest(
@@ -262,7 +263,8 @@ class Door(Sensing, Elevates):
     ) -> Receipt:
         """Sign the facts of an open request as seen now by the sensor `by`, and hand that in."""
         shown = self.request(request)
-        signed = attest(shown.request, by, key, at=self.signing_at(), nonce=nonce)
+        at, after = self.signing_at(), self.signing_after()
+        signed = attest(shown.request, by, key, at=at, nonce=nonce, after=after)
         return self.hand_in(shown.id, signed, reason=reason, idempotency_key=idempotency_key)
 
     def deny(
@@ -403,7 +405,7 @@ class Door(Sensing, Elevates):
         Raises:
             InputError: a fact that can't be read, or a field without form.
         """
-        return prepare_request(
+        request = prepare_request(
             self.constitution,
             self.origin,
             principal,
@@ -414,3 +416,4 @@ class Door(Sensing, Elevates):
             ttl=ttl,
             nonce=nonce,
         )
+        return self._dated(request)

@@ -22,6 +22,7 @@ from vmstate.decisions.command import (
 from vmstate.decisions.statements import prepare_amendment, prepare_recovery, sign_order
 from vmstate.errors import InputError
 from vmstate.keys import Signer
+from vmstate.leases.watermark import SetBack
 from vmstate.ledger.receipt import Receipt
 from vmstate.signing import Request, Signed
 
@@ -46,6 +47,17 @@ class Governing(ABC):
         """The wall time by which this door judges."""
 
     @abstractmethod
+    def set_back(self) -> SetBack | None:
+        """Whether the clock reads an earlier time than this ledger has seen in this boot, so that
+        what was signed before counts no longer.
+        """
+
+    def signing_after(self) -> str | None:
+        """The receipt that what is signed now has to name, to count under a clock set back."""
+        found = self.set_back()
+        return None if found is None else found.after
+
+    @abstractmethod
     def submit(self, command: Command) -> Receipt:
         """Decide `command` and record the decision; both happen, or neither.
 
@@ -62,7 +74,8 @@ class Governing(ABC):
         if key is None:
             return command
         law, origin, now = self.constitution, self.origin, self.now()
-        order = sign_order(law.digest, origin, now, command, key=key, nonce=nonce)
+        after = self.signing_after()
+        order = sign_order(law.digest, origin, now, command, key=key, nonce=nonce, after=after)
         return command.model_copy(update={"order": order})
 
     def prepare_amendment(self, principal: str, toml: bytes, *, reason: str = "") -> Request:
@@ -71,7 +84,8 @@ class Governing(ABC):
         Raises:
             ConstitutionError: it does not load.
         """
-        return prepare_amendment(self.constitution, self.origin, principal, toml, reason=reason)
+        request = prepare_amendment(self.constitution, self.origin, principal, toml, reason=reason)
+        return self._dated(request)
 
     def amend(
         self,
@@ -96,7 +110,14 @@ class Governing(ABC):
 
     def prepare_recovery(self, principal: str, *, reason: str = "") -> Request:
         """Write down that the clock is to be declared right, for those who must approve it."""
-        return prepare_recovery(self.constitution, self.origin, principal, reason=reason)
+        return self._dated(
+            prepare_recovery(self.constitution, self.origin, principal, reason=reason)
+        )
+
+    def _dated(self, request: Request) -> Request:
+        """`request`, which says since when it can have been signed where that has to be said."""
+        after = self.signing_after()
+        return request if after is None else request.model_copy(update={"after": after})
 
     def recover(
         self,

@@ -25,6 +25,7 @@ from vmstate.errors import LedgerMismatch, UnknownPrincipal
 from vmstate.leases.lease import Certain, Lease
 from vmstate.leases.lock import Lock
 from vmstate.leases.standing import Standing
+from vmstate.leases.watermark import SetBack
 from vmstate.ledger.bearing import find_request, state_for
 from vmstate.ledger.checkpoint import Heads
 from vmstate.ledger.in_force import InForce
@@ -77,6 +78,10 @@ class Reading(Door):
 
     def now(self) -> datetime:
         return self.clock.read().wall
+
+    def set_back(self) -> SetBack | None:
+        with self.ledger.read() as snapshot:
+            return snapshot.watermark().set_back(self.clock.read())
 
     def due(self, *, limit: int) -> tuple[Due, ...]:
         with self.ledger.read() as snapshot:

@@ -64,6 +64,7 @@ class Sensing(Governing):
             facts=stated,
             at=format_at(self.signing_at()),
             nonce=nonce or new_nonce(),
+            after=self.signing_after(),
         )
 
     def push(

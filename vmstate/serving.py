@@ -289,7 +289,9 @@ class Server:
         if question is HELLO:
             law = authority.constitution.digest
             origin, is_drill, now = authority.origin, authority.is_drill, authority.now()
-            return Heading(origin, law, is_drill, connection.account, names, now)
+            authority.signing_after()  # which writes down that the clock was set back
+            back = authority.set_back()
+            return Heading(origin, law, is_drill, connection.account, names, now, back)
         if question.name == "submit":
             return self._submit(connection, arguments["command"], names)
         if not names:

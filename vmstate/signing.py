@@ -9,7 +9,9 @@ as well as we do.
     attestation  {v, kind, by, origin, constitution, principal, facts, at, nonce}
     order        {v, kind, by, origin, constitution, verb, arguments, reason, expires_at, nonce}
 
-A request is not signed: its id is the digest of its bytes, and an approval names that id. An order
+A request is not signed: its id is the digest of its bytes, and an approval names that id. `after`
+stands in any of them where the ledger's clock was set back: the id of the receipt that says so,
+which proves that it was written down after that one (`leases/watermark.py`). An order
 is a command that proves by its signature who asks: it ends a lease, locks, recovers. `origin`
 is the ledger's and `constitution` the digest of its law, so nothing signed for one ledger, drill
 or version of the law counts in another.
@@ -58,9 +60,10 @@ class _Statement(BaseModel):
     origin: _Line
     constitution: _Digest
     nonce: _Nonce
+    after: _Digest | None = None
 
     def body(self) -> dict[str, Json]:
-        return self.model_dump()
+        return {k: v for k, v in self.model_dump().items() if k != "after" or v is not None}
 
     def bytes(self) -> bytes:
         """What is signed."""
@@ -150,7 +153,7 @@ class Signed(BaseModel):
 
     def body(self) -> dict[str, Json]:
         """The JSON object that a file or receipt holds."""
-        return self.model_dump()
+        return {**self.model_dump(), "statement": self.statement.body()}
 
 
 def sign(statement: Statement, key: Signer) -> Signed:
@@ -229,15 +232,23 @@ def approve(
     *,
     expires_at: datetime,
     nonce: str | None = None,
+    after: str | None = None,
 ) -> Signed:
     """`by` approves `request` until `expires_at`; takes nothing but the request and the key."""
-    return sign(approval(request, by, expires_at=expires_at, nonce=nonce), key)
+    return sign(approval(request, by, expires_at=expires_at, nonce=nonce, after=after), key)
 
 
 def approval(
-    request: Request, by: str, *, expires_at: datetime, nonce: str | None = None
+    request: Request,
+    by: str,
+    *,
+    expires_at: datetime,
+    nonce: str | None = None,
+    after: str | None = None,
 ) -> Approval:
-    """What `by` signs to approve `request` until `expires_at`."""
+    """What `by` signs to approve `request` until `expires_at`; what comes after the request comes
+    after the receipt that the request names.
+    """
     return Approval(
         by=by,
         origin=request.origin,
@@ -245,6 +256,7 @@ def approval(
         constitution=request.constitution,
         nonce=nonce or new_nonce(),
         expires_at=canonical.format_at(expires_at),
+        after=after or request.after,
     )
 
 
@@ -255,15 +267,21 @@ def attest(
     *,
     at: datetime,
     nonce: str | None = None,
+    after: str | None = None,
 ) -> Signed:
     """`by` states, as seen `at`, the facts that `request` holds about its principal."""
-    return sign(attestation(request, by, at=at, nonce=nonce), key)
+    return sign(attestation(request, by, at=at, nonce=nonce, after=after), key)
 
 
 def attestation(
-    request: Request, by: str, *, at: datetime, nonce: str | None = None
+    request: Request,
+    by: str,
+    *,
+    at: datetime,
+    nonce: str | None = None,
+    after: str | None = None,
 ) -> Attestation:
-    """What `by` signs to state, as seen `at`, the facts of `request`."""
+    """What `by` signs to state, as seen `at`, the facts of `request`; `after` as in `approval`."""
     return Attestation(
         by=by,
         origin=request.origin,
@@ -272,4 +290,5 @@ def attestation(
         facts=request.facts,
         at=canonical.format_at(at),
         nonce=nonce or new_nonce(),
+        after=after or request.after,
     )

@@ -38,6 +38,7 @@ from vmstate.canonical import Json
 from vmstate.decisions.command import Command, CommandBase, DrillMode
 from vmstate.door import Door
 from vmstate.errors import ConstitutionError, DrillError, InputError, LedgerUnavailable
+from vmstate.leases.watermark import SetBack
 from vmstate.misfit import first_misfit
 
 VERSION = 1
@@ -61,6 +62,7 @@ class Heading:
     """What anybody at the socket is told: which ledger this is, and whom they are taken for.
 
     `names` are those that the caller may ask as, none for a stranger; `account` is theirs.
+    `set_back` says what a signature has to name to count, where the clock was set back.
     """
 
     origin: str
@@ -69,6 +71,7 @@ class Heading:
     account: str
     names: tuple[str, ...]
     now: datetime
+    set_back: SetBack | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """A ledger under the shipped constitution, with keys for its people and a clock that is moved."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -191,3 +191,17 @@ def make_world(tmp_path):
 @pytest.fixture
 def world(make_world):
     return make_world()
+
+
+@pytest.fixture(scope="session")
+def make_worlds(tmp_path_factory):
+    """A world for each example of a property."""
+
+    @contextmanager
+    def made():
+        clock = VirtualClock(NOON)
+        path = tmp_path_factory.mktemp("example") / "ledger.db"
+        with closing(Authority.create(law(), path, clock=clock)) as vm:
+            yield World(vm, clock)
+
+    return made

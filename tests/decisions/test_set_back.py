@@ -16,7 +16,7 @@ def test_an_approval_that_was_too_old_stays_so(world):
     world.wait(minutes=15)
     world.clock.step_wall(BACK)
     denied = world.ask(request, approvals=(approval,))
-    assert world.denied(denied, "approval_missing", "approval_stale")
+    assert world.denied(denied, "approval_missing", "approval_set_back")
 
 
 def test_an_attestation_that_was_too_old_stays_so(world):
@@ -26,7 +26,7 @@ def test_an_attestation_that_was_too_old_stays_so(world):
     world.clock.step_wall(-timedelta(minutes=14))
     asked = {"trigger": "threat_detected", "reason": world.reason}
     denied = world.vm.escalate(world.ada, "guardian", **asked, attestations=(attestation,))
-    assert "attestation_stale" in [one.code for one in denied.unmet]
+    assert "attestation_set_back" in [one.code for one in denied.unmet]
 
 
 def test_an_order_that_was_too_old_stays_so(world):
@@ -35,7 +35,7 @@ def test_an_order_that_was_too_old_stays_so(world):
     world.operator()
     world.wait(minutes=15)
     world.clock.step_wall(BACK)
-    assert world.denied(world.vm.submit(order), "order_stale", "not_proven")
+    assert world.denied(world.vm.submit(order), "order_set_back", "not_proven")
 
 
 def test_what_was_handed_in_and_too_old_stays_so_and_the_ledger_audits(world):
@@ -47,7 +47,7 @@ def test_what_was_handed_in_and_too_old_stays_so_and_the_ledger_audits(world):
     world.wait(minutes=7)
     world.clock.step_wall(-timedelta(minutes=5))
     denied = world.vm.activate(world.ada, request.id)
-    assert "approval_stale" in [one.code for one in denied.unmet]
+    assert "approval_set_back" in [one.code for one in denied.unmet]
     assert audit_ledger(world.vm.ledger).findings == ()
 
 

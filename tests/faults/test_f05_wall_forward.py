@@ -2,8 +2,11 @@
 
 from datetime import timedelta
 
+import pytest
+
 from vmstate.expiry import VirtualExpiry
 from vmstate.ledger.audit import audit_ledger
+from vmstate.signing import approve
 
 US = timedelta(microseconds=1)
 MINUTE = timedelta(minutes=1)
@@ -56,3 +59,31 @@ def test_nothing_is_stuck_in_the_bogus_future_once_it_is_corrected(stage, clock,
     assert steps == [FORWARD // US, -(FORWARD // US)]
     assert stage.climb(vm, "u:a").granted
     assert audit_ledger(vm.ledger).findings == ()
+
+
+@pytest.mark.parametrize("denied", [False, True], ids=["granted", "denied"])
+def test_no_signature_that_is_made_once_it_is_corrected_is_too_old(asking, denied):
+    asking.climb(asking.bob)
+    request = asking.open(asking.bob)
+    asking.clock.step_wall(10 * MINUTE)
+    to = "phoenix" if denied else "operator"
+    asked = {"trigger": "operator_request", "reason": asking.reason}
+    assert asking.vm.escalate(asking.ada, to, **asked).granted is not denied
+    asking.clock.step_wall(-10 * MINUTE)
+    assert asking.approve(request, asking.one).granted
+    locked = asking.vm.lock(asking.one, reason="an emergency", key=asking.key(asking.one))
+    assert locked.granted
+    assert asking.vm.set_back().after is not None
+
+
+def test_an_amendment_goes_on_once_it_is_corrected(asking):
+    toml = asking.vm.constitution.toml.replace(b'name     = "vaultmesh"', b'name = "another"', 1)
+    asking.clock.step_wall(FORWARD)
+    asking.climb(asking.ada)
+    asking.clock.step_wall(-FORWARD)
+    request = asking.vm.prepare_amendment(asking.one, toml, reason="another name for it")
+    until = asking.clock.read().wall + 5 * MINUTE
+    approvals = [approve(request, asking.root, asking.key(asking.root), expires_at=until)]
+    fields = {"request": request, "approvals": approvals, "reason": request.reason}
+    receipt = asking.vm.amend(asking.one, toml, key=asking.key(asking.one), **fields)
+    assert receipt.granted, receipt.message

@@ -16,6 +16,7 @@ _SIGNED = {
     "other_ledger": "the {kind} by {given} was signed for another ledger than {required}",
     "other_constitution": "the {kind} by {given} was signed under another constitution",
     "stale": "the {kind} by {given} is too old, it was good until {required}",
+    "set_back": "the {kind} by {given} may be older than a clock that was set back: {required}",
     "early": "the {kind} by {given} is from the future",
     "too_long": "the {kind} by {given} is good for too long, needs {required}",
     "used": "the {kind} by {given} has been used already",

@@ -14,6 +14,7 @@ from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.climb import climb
 from vmstate.decisions.command import Escalate, OpenRequest
 from vmstate.decisions.decision import Entry, Grounds, State
+from vmstate.decisions.evidence import nonce_of
 from vmstate.decisions.hearing import Hearing, hear
 from vmstate.decisions.law import Law
 from vmstate.decisions.pending import Asked, is_call, lapse_of
@@ -135,7 +136,7 @@ def opened(
     asked = Asked(state.next_seq, request, rule, now, deadline.wall, deadline)
     detail: dict[str, Json] = {
         "request": asked.id,
-        "request_nonce": request.nonce,
+        **nonce_of(request),
         "state": asked.state,
         "waits_until": format_at(asked.waits_until),
     }

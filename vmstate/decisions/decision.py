@@ -108,7 +108,7 @@ class Entry:
     `opens`, `renews` and `ends` hold the lease as it is afterwards; at most one is set. `budget`
     is the budget as it is afterwards, `drill` the drill's mode, `lock` the lock, `asks` a request,
     `watermark` what time looks like, `law` the one that rules from then on, `pushes` what a sensor
-    says from then on. `touches` are leases
+    says from then on, `sets_back` that a signature made after it can say so. `touches` are leases
     whose use or sign of life this is, as they are afterwards. `spends` are ids of statements that
     count from now on as used. `scroll` is set for acts alone: the constitution says where their
     receipts go.
@@ -152,6 +152,7 @@ class Entry:
     asks: Asked | None = None
     law: Constitution | None = None
     pushes: Pushed | None = None
+    sets_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

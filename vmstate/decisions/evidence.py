@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from vmstate.canonical import Json, format_duration, parse_at
+from vmstate.canonical import Json, format_at, format_duration, parse_at
 from vmstate.clock import Moment
 from vmstate.constitution.document import Fact
 from vmstate.constitution.facts import Value, read_facts, spell
@@ -18,7 +18,7 @@ from vmstate.constitution.people import Caller, People
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import Command, HandIn, Push
 from vmstate.decisions.ordering import order_arguments
-from vmstate.signing import Approval, Attestation, Order, Request, Signed
+from vmstate.signing import Approval, Attestation, Order, Request, Signed, Statement
 
 SKEW_FOR = timedelta(seconds=5)  # how far ahead of ours a sensor's clock may be
 PROOF_FOR = timedelta(minutes=5)  # an order is handed in at once
@@ -29,9 +29,10 @@ APPROVAL_FOR = timedelta(days=366)  # a longer one was dated by a clock that is 
 class Setting:
     """Where and when a statement would have to count, and for whom.
 
-    `wall` is the latest that the clock can be said to have reached in this boot: what was too old
-    once stays so, wherever the clock was set since. `locked` are people whose word counts for
-    nothing, and by which lock.
+    `wall` is the latest that counts against a statement: what was too old once stays so, wherever
+    the clock was set since. `since` is the same for one that names `after`, the receipt of the
+    newest step back, and so was signed after that (`leases/watermark.py`). `locked` are people
+    whose word counts for nothing, and by which lock.
     """
 
     origin: str
@@ -42,6 +43,12 @@ class Setting:
     used: frozenset[str]
     principal: str
     locked: Mapping[str, str] = field(default_factory=dict)
+    since: datetime | None = None
+    after: str = ""
+
+    def reached(self, *named: str | None) -> datetime:
+        """The time that counts against what was signed after the receipts that it names."""
+        return self.since if self.since is not None and self.after in named else self.wall
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +100,9 @@ def hear_order(order: Signed, command: Command, at: Setting) -> Unmet | None:
     if not isinstance(statement, Order):
         return _fault(order, "order", "other_subject", "an order")
     until = parse_at(statement.expires_at)
-    if at.wall >= until:
-        return _fault(order, "order", "stale", statement.expires_at)
-    if until > at.wall + PROOF_FOR + SKEW_FOR:
+    if (reached := at.reached(statement.after)) >= until:
+        return _old(statement, until, statement.expires_at, reached, at)
+    if until > reached + PROOF_FOR + SKEW_FOR:
         return _fault(order, "order", "too_long", f"{format_duration(PROOF_FOR)} at most")
     if not _orders(statement, command):
         return _fault(order, "order", "other_subject", f"{command.asked_by} to {command.verb}")
@@ -206,9 +213,10 @@ def _approval_fault(statement: Approval, request: Request | None, at: Setting) -
         subject = "this request" if request is not None else "a request handed in (--request)"
         return _about(by, "approval", "other_subject", subject)
     until = parse_at(statement.expires_at)
-    if at.wall >= until:
-        return _about(by, "approval", "stale", statement.expires_at)
-    if until > at.wall + APPROVAL_FOR:
+    # It holds the request's id, so it is of after whatever the request names.
+    if (reached := at.reached(statement.after, request.after)) >= until:
+        return _old(statement, until, statement.expires_at, reached, at)
+    if until > reached + APPROVAL_FOR:
         return _about(by, "approval", "too_long", f"{format_duration(APPROVAL_FOR)} at most")
     if at.people.person(by) == at.people.person(at.principal):
         return _about(by, "approval", "own", _somebody_else(by, at.principal))
@@ -238,9 +246,21 @@ def _attestation_fault(
     if seen_at > at.now.wall + SKEW_FOR:
         return _about(by, "attestation", "early", f"at most {format_duration(SKEW_FOR)} ahead")
     ages = [fact.max_age for fact in known if fact.max_age is not None]
-    if ages and at.wall - seen_at > min(ages):
-        return _about(by, "attestation", "stale", f"{format_duration(min(ages))} after it was made")
+    if ages and (reached := at.reached(statement.after)) - seen_at > min(ages):
+        young = f"{format_duration(min(ages))} after it was made"
+        return _old(statement, seen_at + min(ages), young, reached, at)
     return None
+
+
+def _old(
+    statement: Statement, until: datetime, good_until: str, reached: datetime, at: Setting
+) -> Unmet:
+    """That it is too old; or, if the clock reads otherwise, that it may be older than it reads."""
+    if at.now.wall >= until:
+        return _about(statement.by, statement.kind, "stale", good_until)
+    seen, reads = format_at(reached), format_at(at.now.wall)
+    required = f"the ledger has seen {seen}, the clock reads {reads}"
+    return _about(statement.by, statement.kind, "set_back", required)
 
 
 def too_old_at(statement: Attestation, declared: Mapping[str, Fact]) -> datetime | None:
@@ -288,6 +308,7 @@ _REMEDIES = {
     "other_ledger": "sign for this ledger: its origin is in vmstate status",
     "other_constitution": "sign again under the constitution in force",
     "stale": "sign it again",
+    "set_back": "sign it again at the ledger, or have the clock recovered: vmstate recover --clock",
     "too_long": "sign it again for a shorter time; whatever told the time may not be believed",
     "early": "set the signer's clock",
     "used": "prepare and sign a new one",
@@ -303,7 +324,10 @@ _REMEDIES = {
 
 def nonce_of(request: Request | None) -> dict[str, Json]:
     """What a receipt has to say of the request behind it, so that it can be worked out again."""
-    return {} if request is None else {"request_nonce": request.nonce}
+    if request is None:
+        return {}
+    after: dict[str, Json] = {} if request.after is None else {"request_after": request.after}
+    return {"request_nonce": request.nonce, **after}
 
 
 def used_ids(statements: Iterable[Signed], request: Request | None) -> Iterator[str]:

@@ -12,7 +12,9 @@ from vmstate.leases.lease import Lease
 
 def state_after(state: State, entry: Entry, now: Moment) -> State:
     """The state once `entry` is written."""
-    mark = (entry.watermark or state.watermark).after_receipt(now)
+    # Its id is known once it is written; until then nothing can have been signed after it.
+    back = "" if entry.sets_back else None
+    mark = (entry.watermark or state.watermark).after_receipt(now, back=back)
     stack = replace(state.stack, watermark=mark).with_changed(*entry.touches)
     record = state.record
     if entry.ends is not None:

@@ -40,9 +40,19 @@ class Law:
             for lock in state.locks
             if lock.scope == "principal" and lock.stands(now)
         }
-        wall = state.watermark.latest_wall(now)
-        people, used = self.people, state.used
-        return Setting(self.origin, digest, people, now, wall, used, principal, locked)
+        mark, people, used = state.watermark, self.people, state.used
+        return Setting(
+            self.origin,
+            digest,
+            people,
+            now,
+            mark.signed_wall(now),
+            used,
+            principal,
+            locked,
+            since=mark.wall_since(now),
+            after=mark.back,
+        )
 
     def covers(self, lock: Lock, principal: str, profile: str) -> bool:
         """Whether `lock` keeps `principal` from holding `profile`."""

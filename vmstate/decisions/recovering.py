@@ -1,6 +1,11 @@
-"""Deciding a recovery: grants go on under a clock in the past, if approvals say so (law 11)."""
+"""Deciding a recovery: what a clock in the past holds up goes on, if approvals say so (law 11).
 
-from vmstate.canonical import format_at
+After a reboot that is every grant. Within a boot it is what was signed before the clock was set
+back, or by somebody who could not know that it was. The approvals of a recovery are signatures like
+any other: they count if they name the receipt of the step back, as a request prepared since does.
+"""
+
+from vmstate.canonical import Json, format_at
 from vmstate.clock import Moment
 from vmstate.constitution.guards import ApprovalGuard, Case
 from vmstate.constitution.unmet import Unmet
@@ -12,10 +17,11 @@ from vmstate.decisions.refusing import denial
 
 
 def recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
-    """Let grants go on although the clock reads earlier than the ledger, if approvals say so."""
+    """Let the clock be right although it reads earlier than the ledger, if approvals say so."""
     unmet = proof_faults(law, state, command)
-    until = state.watermark.refuses_grants(now)
-    if until is None:
+    until, set_back = state.watermark.refuses_grants(now), state.watermark.set_back(now)
+    needed = until is not None or set_back is not None
+    if not needed:
         remedy = "nothing to do"
         given = format_at(now.wall)
         unmet.append(Unmet("recovery", "no_regression", "a clock in the past", given, remedy))
@@ -33,8 +39,11 @@ def recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
         guard = ApprovalGuard("recovery.needs.approval", table.needs.approval, prepare)
         unmet += guard(case)
     unmet += exception_faults(command, CLOCK_RECOVERY, {}, at)
-    if unmet or until is None or table is None:
+    if unmet or not needed or table is None:
         return denial(state, command, unmet, now)
+    held: dict[str, Json] = {"held_until": None if until is None else format_at(until)}
+    if set_back is not None:
+        held["seen"] = format_at(set_back.seen)
     counted = seated_approvals(law, heard, table.needs.approval)
     return Entry(
         "recovery",
@@ -49,7 +58,7 @@ def recover(law: Law, state: State, command: Recover, now: Moment) -> Entry:
         proof=command.proof,
         why=command.reason,
         trigger=CLOCK_RECOVERY,
-        detail={"kind": "clock", "held_until": format_at(until), **nonce_of(command.request)},
+        detail={"kind": "clock", **held, **nonce_of(command.request)},
         spends=tuple(used_ids(counted, command.request)),
         watermark=state.watermark.after_recovery(now),
     )

@@ -22,6 +22,7 @@ from vmstate.leases.lease import (
     LeaseStack,
     Overdue,
 )
+from vmstate.leases.watermark import steps_back
 
 SCHEDULER, SETTLE, START_UP = "scheduler", "settle", "start_up"
 
@@ -35,7 +36,8 @@ def clock_entries(state: State, now: Moment) -> tuple[Entry, ...]:
     grounds = Grounds("recovery")
     if not mark.is_behind(now):
         stepped: dict[str, Json] = {"kind": "step", "step_us": step}
-        return (Entry("clock_anomaly", "recorded", grounds, detail=stepped),)
+        back = steps_back(step)
+        return (Entry("clock_anomaly", "recorded", grounds, detail=stepped, sets_back=back),)
     newest = format_at(mark.newest.wall)
     after = mark.after_regression(now, state.next_seq)
     until = format_at(after.held_until) if after.held_until is not None else None

@@ -116,10 +116,11 @@ def sign_order(
     *,
     key: Signer,
     nonce: str | None = None,
+    after: str | None = None,
 ) -> Signed:
     """The signature by which `command` proves who asks, good for five minutes from `now`.
 
-    `law` is the digest of the constitution in force.
+    `law` is the digest of the constitution in force; `after` as in `Governing.signing_after`.
     """
     order = Order(
         by=command.asked_by,
@@ -130,6 +131,7 @@ def sign_order(
         reason=command.reason,
         expires_at=canonical.format_at(now + PROOF_FOR),
         nonce=nonce or new_nonce(),
+        after=after,
     )
     return sign(order, key)
 

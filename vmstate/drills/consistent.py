@@ -43,6 +43,7 @@ RECEIPT_FIELDS = tuple(
         | {"rule", "codes", "error", "tem_context_hash", "request", "checkpoint"}
         | {"budget", "unit", "requested", "available", "charged", "name", "allocated"}
         | {"hand", "late_us", "kind", "step_us", "newest", "held_until", "request_nonce"}
+        | {"request_after", "seen"}
         | {"lock", "scope", "by"}
         | {"mode", "set_by", "until", "budget_ceiling", "currency", "size", *SCROLLS}
     )

@@ -7,15 +7,26 @@ have ended, and nothing is granted until the wall has passed that receipt or a r
 otherwise on the record.
 
 The present moment is never pulled forward to a time once seen: a bogus future must not stick.
+
+A signature has one deadline, on the wall. Within a boot the latest that the wall was ever ahead of
+the boot hand goes on counting against it, so what was too old stays so, wherever the wall is set
+after. Alone that would let a clock that was ahead once outlaw every signature until time has caught
+up. No reading tells a clock that was set right from one that was set back; but what names a receipt
+was signed after it was written. So a signature that names the receipt of the newest step back is
+held against what the wall did since then, and every other against all that was seen, or since a
+recovery said that the clock is right. Nothing is revived: before that receipt was written nobody
+could know its id, and the next step back puts another in its place.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from vmstate.canonical import format_at
 from vmstate.clock import FROZEN_BOOT, Moment, duration_us, from_us, to_us
 
 BEHIND_FOR = timedelta(seconds=1)  # a real-time clock kept by a battery has whole seconds
 STEP_US = 2_000_000  # a time server slews what is less, on both hands alike
+SLEWED_US = 60_000_000  # taken away bit by bit, so much is said as well: it would add up
 
 
 def elapsed(earlier: Moment, later: Moment) -> timedelta:
@@ -29,6 +40,27 @@ def elapsed(earlier: Moment, later: Moment) -> timedelta:
 
 
 @dataclass(frozen=True, slots=True)
+class SetBack:
+    """The clock `reads` an earlier time than this ledger has `seen` in this boot.
+
+    What is signed now counts if it names `after`; None until the step back is on record.
+    """
+
+    seen: datetime
+    reads: datetime
+    after: str | None
+
+    @property
+    def message(self) -> str:
+        """What was seen, and what to do."""
+        return (
+            f"the clock reads {format_at(self.reads)}, this ledger has seen {format_at(self.seen)}:"
+            " what was signed before the clock was set back counts no more, sign it again; or "
+            "vmstate recover --clock"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Watermark:
     """`newest` is when the newest receipt was written; None in a ledger that is being made.
 
@@ -36,6 +68,8 @@ class Watermark:
     `held_until` is the wall time before which nothing is granted, `recovered` when that was lifted.
     `ahead_us` is how far, in microseconds, the wall was ahead of the boot hand at most, in the boot
     of `newest`: deadlines of earlier boots have passed once any wall seen in this one has.
+    `signed_us` is the same for signatures, where a recovery begins it anew, and `since_us` for
+    those that name `back`: the id of the receipt that put the newest step back on record, or "".
     """
 
     newest: Moment | None = None
@@ -44,6 +78,9 @@ class Watermark:
     voided_except: str = ""
     held_until: datetime | None = None
     recovered: Moment | None = None
+    signed_us: int = 0
+    since_us: int = 0
+    back: str = ""
 
     def is_behind(self, now: Moment) -> bool:
         """Whether `now` is in a new boot that began, by this clock, before the newest receipt.
@@ -72,9 +109,28 @@ class Watermark:
 
     def latest_wall(self, now: Moment) -> datetime:
         """The latest that the wall can be said to have reached in this boot."""
+        return self._reached(self.ahead_us, now)
+
+    def signed_wall(self, now: Moment) -> datetime:
+        """The latest that counts against a signature which may be older than a step back."""
+        return self._reached(self.signed_us, now)
+
+    def wall_since(self, now: Moment) -> datetime:
+        """The latest that counts against a signature which names `back`."""
+        return self._reached(self.since_us, now)
+
+    def set_back(self, now: Moment) -> SetBack | None:
+        """Whether the wall reads so much less than was seen that signatures have to say more."""
+        seen = self.signed_wall(now)
+        if seen - now.wall <= timedelta(microseconds=STEP_US):
+            return None
+        said = self.back and not steps_back(self.step_us(now))
+        return SetBack(seen, now.wall, self.back if said else None)
+
+    def _reached(self, ahead_us: int, now: Moment) -> datetime:
         if self.newest is None or self.newest.boot_id != now.boot_id:
             return now.wall
-        return max(now.wall, from_us(self.ahead_us + now.boot_us))
+        return max(now.wall, from_us(ahead_us + now.boot_us))
 
     def left(self, deadline: Moment, now: Moment) -> timedelta:
         """How long until `deadline` by the hand that reaches it first; none or less once passed.
@@ -94,6 +150,9 @@ class Watermark:
         step = to_us(now.wall) - to_us(newest.wall)
         if newest.boot_id == now.boot_id:
             step -= now.boot_us - newest.boot_us
+            slewed = self.wall_since(now) - now.wall
+            if slewed > timedelta(microseconds=SLEWED_US):
+                return min(step, -duration_us(slewed))
             stepped = abs(step) > STEP_US or now.wall < newest.wall
         elif self.is_behind(now):
             return to_us(_began(now)) - to_us(newest.wall)
@@ -108,20 +167,28 @@ class Watermark:
 
     def after_recovery(self, now: Moment) -> "Watermark":
         """The mark once a recovery has said that `now` is right."""
-        return replace(self, held_until=None, recovered=now)
-
-    def after_receipt(self, now: Moment) -> "Watermark":
-        """The mark once something was written at `now`."""
         ahead_us = to_us(now.wall) - now.boot_us
+        return replace(self, held_until=None, recovered=now, signed_us=ahead_us, since_us=ahead_us)
+
+    def after_receipt(self, now: Moment, *, back: str | None = None) -> "Watermark":
+        """The mark once something was written at `now`; `back` is its id if that `steps_back`."""
+        here = signed = since = to_us(now.wall) - now.boot_us
         if self.newest is not None and self.newest.boot_id == now.boot_id:
-            ahead_us = max(ahead_us, self.ahead_us)
-        return replace(self, newest=now, ahead_us=ahead_us)
+            here, signed = max(here, self.ahead_us), max(here, self.signed_us)
+            since = since if back is not None else max(since, self.since_us)
+        marked = replace(self, newest=now, ahead_us=here, signed_us=signed, since_us=since)
+        return marked if back is None else replace(marked, back=back)
 
     def since(self, then: Moment, now: Moment) -> timedelta:
         """`elapsed`, for waits: a `then` from a bogus future counts from the recovery after it."""
         if then.boot_id != now.boot_id and then.wall > now.wall and self.recovered is not None:
             then = self.recovered
         return elapsed(then, now)
+
+
+def steps_back(step_us: int | None) -> bool:
+    """Whether a step within one boot is one after which signatures have to be made anew."""
+    return step_us is not None and step_us < -STEP_US
 
 
 def _began(now: Moment) -> datetime:

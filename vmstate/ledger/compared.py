@@ -267,6 +267,7 @@ def compare_head(replay: Replay, head: Head) -> None:
         "voided_below": (mark.voided_below, replay.voided_below),
         "held_until_us": (mark.held_until, replay.held_until),
         "recovered_us": (mark.recovered.wall if mark.recovered else None, replay.recovered_at),
+        "back": (mark.back, replay.back),
     }
     for name, (written, said) in pairs.items():
         if written != said:
@@ -274,5 +275,9 @@ def compare_head(replay: Replay, head: Head) -> None:
     if mark.newest is not None and replay.latest_at is not None:
         # Of the boot hand receipts say nothing, but that it counts from nought.
         least, most = to_us(mark.newest.wall) - mark.newest.boot_us, to_us(replay.latest_at)
-        if not least <= mark.ahead_us <= most:
-            replay.find(f"the head's ahead_us is {mark.ahead_us}, needs {least} to {most}")
+        for name, most_us in (("ahead_us", most), ("signed_us", mark.ahead_us)):
+            if not least <= (us := getattr(mark, name)) <= most_us:
+                replay.find(f"the head's {name} is {us}, needs {least} to {most_us}")
+        if not least <= mark.since_us <= mark.signed_us:
+            most = mark.signed_us
+            replay.find(f"the head's since_us is {mark.since_us}, needs {least} to {most}")

@@ -17,6 +17,7 @@ from vmstate.constitution.people import People
 from vmstate.decisions import once
 from vmstate.errors import InputError, TamperError
 from vmstate.leases.lease import LOCKED, lease_id
+from vmstate.leases.watermark import steps_back
 from vmstate.ledger.amended import Amended
 from vmstate.ledger.called import call_faults
 from vmstate.ledger.charged import take_allocation, take_charges
@@ -81,6 +82,7 @@ class Replay:
     requests: Retold = field(default_factory=Retold)
     held_until: datetime | None = None
     recovered_at: datetime | None = None
+    back: str = ""
     locks: LockBook = field(default_factory=LockBook)
     answered: dict[str, tuple[str, int]] = field(default_factory=dict)
     amended: Amended = field(default_factory=Amended)
@@ -223,6 +225,7 @@ def _clock(replay: Replay, receipt: Receipt, seq: int) -> None:
     replay.set_back += timedelta(microseconds=max(0, -detail["step_us"]))
     if detail["kind"] == "step":
         replay.stepped += timedelta(microseconds=abs(detail["step_us"]))
+        replay.back = receipt.id if steps_back(detail["step_us"]) else replay.back
     if detail["kind"] == "regression":
         replay.voided_below = seq
         until = detail["held_until"]

@@ -102,6 +102,7 @@ def rebuild_request(receipt: Receipt) -> Request:
         origin=said["node"],
         constitution=said["authority"]["constitution"],
         nonce=said["what"]["detail"]["request_nonce"],
+        after=said["what"]["detail"].get("request_after"),
     )
 
 

@@ -57,7 +57,10 @@ CREATE TABLE head (
     held_until_us   INTEGER,
     recovered_us      INTEGER,
     recovered_boot    TEXT,
-    recovered_boot_us INTEGER
+    recovered_boot_us INTEGER,
+    signed_us       INTEGER NOT NULL,
+    since_us        INTEGER NOT NULL,
+    back            TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE lease (

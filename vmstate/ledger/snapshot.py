@@ -29,7 +29,8 @@ from vmstate.ledger.rows import PAGE, Connection
 from vmstate.treasury.budget import Budget
 
 _TIMES = """newest_us, newest_boot, newest_boot_us, ahead_us, voided_below, voided_except,
-    held_until_us, recovered_us, recovered_boot, recovered_boot_us"""
+    held_until_us, recovered_us, recovered_boot, recovered_boot_us,
+    signed_us, since_us, back"""
 _HEAD = f"SELECT size, peaks, note, {_TIMES} FROM head"
 _WATERMARK = f"SELECT size, {_TIMES} FROM head"
 _BUDGET = "SELECT id, name, unit, allocated, spent, seq FROM budget"
@@ -357,6 +358,6 @@ def _watermark(row: tuple[Any, ...]) -> Watermark:
         newest = Moment(from_us(row[1]), row[2], row[3]) if row[0] else None
         held_until = None if row[7] is None else from_us(row[7])
         recovered = None if row[8] is None else Moment(from_us(row[8]), row[9], row[10])
-        return Watermark(newest, row[4], row[5], row[6], held_until, recovered)
+        return Watermark(newest, row[4], row[5], row[6], held_until, recovered, *row[11:])
     except (ValueError, OverflowError, TypeError) as error:
         raise TamperError(f"the ledger's head is damaged: {error}") from error

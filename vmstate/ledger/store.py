@@ -327,7 +327,7 @@ def _fill(
     law = (0, constitution.digest, constitution.canonical, constitution.toml)
     connection.execute("INSERT INTO constitution VALUES (?, ?, ?, ?)", law)
     # A head over nothing: replaced, and signed for the first time, with the first receipt.
-    empty = (0, b"", "", 0, "", 0, 0, 0, "", None, None, None, None)
+    empty = (0, b"", "", 0, "", 0, 0, 0, "", None, None, None, None, 0, 0, "")
     connection.execute(f"INSERT INTO head VALUES (1{', ?' * len(empty)})", empty)
 
 

@@ -121,7 +121,8 @@ class Transaction(Snapshot):
         self._tree = self._tree.append(receipt.leaf)
         self._scrolls[scroll] = place.scroll_seq, receipt.leaf
         if entry.watermark is not None or self._watermark.newest is not now:
-            self._watermark = (entry.watermark or self._watermark).after_receipt(now)
+            mark, back = entry.watermark or self._watermark, receipt.id if entry.sets_back else None
+            self._watermark = mark.after_receipt(now, back=back)
         self._appended = True
         return receipt
 
@@ -218,4 +219,5 @@ def _head_row(tree: Tree, note: str, mark: Watermark) -> tuple[Any, ...]:
     recovered = (None, None, None) if mark.recovered is None else moment_row(mark.recovered)
     newest = moment_row(mark.newest)
     voided = (mark.ahead_us, mark.voided_below, mark.voided_except)
-    return (tree.size, tree.to_bytes(), note, *newest, *voided, held_until, *recovered)
+    signed = (mark.signed_us, mark.since_us, mark.back)
+    return (tree.size, tree.to_bytes(), note, *newest, *voided, held_until, *recovered, *signed)

@@ -16,7 +16,7 @@ from vmstate.interfaces.cli.asking import (
     signs_as,
 )
 from vmstate.interfaces.cli.attest import attested_body
-from vmstate.interfaces.cli.locks import lock_body
+from vmstate.interfaces.cli.locks import lock_body, set_back_body
 from vmstate.interfaces.cli.notify import backlog_body
 from vmstate.interfaces.cli.options import (
     backing_options,
@@ -69,7 +69,7 @@ def status(settings: Settings, who: str | None) -> None:
     standings = authority.status() if who is None else (authority.standing(who),)
     locks = authority.locks()
     size, overdue = authority.size(), authority.due(limit=1)
-    behind = [one for one in authority.backlogs() if one.is_behind]
+    behind, back = [one for one in authority.backlogs() if one.is_behind], authority.set_back()
     if settings.json:
         bodies: list[Json] = [_standing_body(one) for one in standings]
         emit(
@@ -82,6 +82,7 @@ def status(settings: Settings, who: str | None) -> None:
                 "overdue": bool(overdue),
                 "locks": [lock_body(one) for one in locks],
                 "behind": [backlog_body(one) for one in behind],
+                "set_back": set_back_body(back),
                 "standing": bodies,
             }
         )
@@ -96,8 +97,8 @@ def status(settings: Settings, who: str | None) -> None:
         say(f"{click.style('locked', fg='red', bold=True)}: {one.words}")
     if overdue:
         say("some leases are over and their receipts are owed: vmstate serve writes them")
-    for target in behind:
-        say(target.message)
+    for message in (*(one.message for one in behind), *([back.message] if back else [])):
+        say(message)
 
 
 def _standing_rows(standing: "Standing", authority: "Door") -> list[Sequence[str]]:

@@ -25,6 +25,7 @@ from vmstate.leases.lock import SWEPT_AT_ONCE
 if TYPE_CHECKING:
     from vmstate.door import Door
     from vmstate.leases.lock import Lock
+    from vmstate.leases.watermark import SetBack
     from vmstate.ledger.receipt import Receipt
 
 
@@ -150,6 +151,13 @@ def lock_body(lock: "Lock") -> dict[str, Json]:
         "locked_at": format_at(lock.locked.wall),
         "until": None if lock.until is None else format_at(lock.until.wall),
     }
+
+
+def set_back_body(back: "SetBack | None") -> Json:
+    """A clock that was set back, for `--json`."""
+    if back is None:
+        return None
+    return {"seen": format_at(back.seen), "reads": format_at(back.reads), "after": back.after}
 
 
 @click.command(cls=Return)

@@ -237,11 +237,12 @@ def _statement(
 ) -> "Approval | Attestation":
     from vmstate.signing import approval, attestation
 
+    after = door.signing_after()
     if given["attest"]:
-        return attestation(shown.request, by, at=door.signing_at())
+        return attestation(shown.request, by, at=door.signing_at(), after=after)
     for_ = given["for_"]
     until = door.good_until(shown) if for_ is None else door.signing_at() + parse_duration(for_)
-    return approval(shown.request, by, expires_at=until)
+    return approval(shown.request, by, expires_at=until, after=after)
 
 
 # ---- signing ----------------------------------------------------------------------------------

@@ -176,6 +176,9 @@ def recover(
 ) -> None:
     """Go on after a clock in the past, with the approvals that [recovery] asks for.
 
+    That is after a reboot by which the clock was behind the ledger, or after it was set back, for
+    those who signed before and can't sign again.
+
     First without --request, which prepares it; then have it signed (vmstate sign), and hand both
     in with your own key: whoever says that a clock is right has to be known for certain.
     """

@@ -136,6 +136,11 @@ def _rows(door: "Door", now: datetime) -> Iterator[Row]:
     for backlog in door.backlogs():
         if backlog.is_behind:
             yield Row("behind", backlog.target, "", backlog.message)
+    if (back := door.set_back()) is not None:
+        # In whole seconds: both hands are read one after the other, and a row is to stay as it is.
+        by = timedelta(seconds=round((back.seen - back.reads).total_seconds()))
+        what = f"set back by {format_duration(by)}: what was signed before counts no more"
+        yield Row("clock", "set back", "", what)
 
 
 _Seen = dict[tuple[str, str], Row]
@@ -212,7 +217,12 @@ def _on_a_screen(door: "Door") -> None:
                 live.update(Group(Text(f"{error}; looking again", "bold red"), shown), refresh=True)
 
 
-_LISTS = (("WAITING", "request", "cyan"), ("LOCKED", "lock", "red"), ("BEHIND", "behind", "yellow"))
+_LISTS = (
+    ("WAITING", "request", "cyan"),
+    ("LOCKED", "lock", "red"),
+    ("BEHIND", "behind", "yellow"),
+    ("CLOCK", "clock", "red"),
+)
 
 
 def draw(frame: Frame) -> "Drawing":
