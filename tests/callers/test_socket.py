@@ -31,6 +31,7 @@ from vmstate.ledger.refusals import ALIKE
 from vmstate.sockets import listening
 
 AGENT, ADA = "did:vm:agent:7", "did:vm:operator:ada"
+ONE, SENSOR = "did:vm:guardian:one", "did:vm:sensor:edr"
 PATIENCE_SECONDS = 10.0  # far beyond what holds, so that only a failure waits so long
 
 
@@ -72,9 +73,25 @@ def test_what_a_client_is_told_is_what_the_ledger_says(service):
 
 
 def test_every_read_of_the_door_is_asked_over_the_socket_or_made_of_what_is():
-    own = {"constitution", "origin", "is_drill", "now", "version", "close"}
+    own = {"constitution", "origin", "is_drill", "now", "set_back", "version", "close"}
     assert isinstance(Door, ABCMeta)
     assert Door.__abstractmethods__ == own | (wire.QUESTIONS.keys() - {"hello", "law", "wait"})
+
+
+def test_what_is_signed_at_the_socket_counts_once_a_clock_that_was_ahead_is_set_right(service):
+    client, stranger = service.at("agent"), service.at("nobody-we-know")
+    assert client.set_back() is None
+    service.clock.step_wall(timedelta(days=1))
+    climb(client)
+    service.clock.step_wall(-timedelta(days=1))
+    locked = stranger.lock(ONE, reason="an emergency", key=service.key(ONE))
+    assert locked.granted
+    told = client.set_back()
+    assert (told.seen - told.reads, told.after) == (timedelta(days=1), service.vm.receipt(3).id)
+    assert told == service.vm.set_back()
+    facts = {"threat.id": "T-1", "threat.type": "intrusion", "threat.confidence": "0.92"}
+    assert stranger.push(SENSOR, AGENT, facts, service.key(SENSOR)).granted
+    service.check_audit()
 
 
 def test_more_receipts_than_one_answer_holds_come_in_pages(service, monkeypatch):
