@@ -1,11 +1,15 @@
 """One gate, one account, many agents: each is asked for over connections that showed its token."""
 
+import time
+
 import pytest
 
 from vmstate.errors import LedgerUnavailable, UnknownPrincipal
 from vmstate.interfaces.mcp.shown import CONNECTED, Shown
 from vmstate.interfaces.mcp.warden import STRANGER, Warden
 from vmstate.keys import new_token, token_digest
+
+PATIENCE_SECONDS = 10.0  # far beyond what holds, so that only a failure waits so long
 
 
 @pytest.fixture
@@ -58,7 +62,10 @@ def test_many_agents_leave_the_service_room_for_its_other_callers(shown, tokens)
     service, shown = shown
     for name, token in tokens.items():
         take(shown, name, token)
-    assert len(service.server._connections) <= CONNECTED + 1  # one may be about to be noticed
+    until = time.monotonic() + PATIENCE_SECONDS  # those that were closed are yet to be noticed
+    while len(service.server._connections) > CONNECTED and time.monotonic() < until:
+        time.sleep(0.001)
+    assert len(service.server._connections) <= CONNECTED
     for name in tokens:
         assert climb(shown.of(name), name).granted
 
