@@ -282,3 +282,101 @@ def test_who_has_the_services_own_account_can_write_what_they_like(tmp_path):
     assert forged.fields["who"]["proof"] == "peer"
     assert audit_ledger(vm.ledger).findings == ()
     vm.close()
+
+
+# ---- who may read the file -------------------------------------------------------------------
+
+READS = ("status", "audit", "receipts list", "may alice operator", "watch --once", "request list")
+
+
+@pytest.fixture
+def shared(others):
+    """A ledger that its owner lets everybody read, in a folder that is the owner's to write."""
+    with ExitStack() as closing:
+        place = Path(tempfile.mkdtemp(prefix="vmstate-"))
+        closing.callback(shutil.rmtree, place)
+        owner, reader = [one.pw_name for one in pwd.getpwall() if 0 < one.pw_uid < 1_000][:2]
+        preset = files("vmstate.constitution") / "presets" / "starter.toml"
+        (place / "constitution.toml").write_bytes(preset.read_bytes())
+        Authority.create(load_constitution(place / "constitution.toml"), place / "l.db").close()
+        for path in (place, *place.iterdir()):
+            shutil.chown(path, owner)
+        place.chmod(0o755)
+        (place / "l.db").chmod(0o644)
+        named = (("CONSTITUTION", "constitution.toml"), ("LEDGER", "l.db"))
+        env = {f"VMSTATE_{name}": str(place / path) for name, path in named}
+
+        def write():
+            asked = ("escalate", "operator", "--as", "alice", "--reason", REASON)
+            others.ask(owner, *asked, **env)
+
+        def read(line):
+            return others.ask(reader, *line.split(), **env)
+
+        yield place / "l.db", write, read
+
+
+def test_who_may_read_the_ledgers_file_reads_and_audits_it_and_writes_nothing(shared):
+    ledger, write, read = shared
+    write()
+    before = ledger.read_bytes()
+    for line in READS:
+        code, out, err = read(line)
+        assert code == 0, f"{line}: {out}{err}"
+    assert "1 open lease: intact" in read("audit")[1]
+    code, _, err = read("release lease-1")
+    assert code == 6
+    assert "reading and auditing go on without it" in err
+    assert ledger.read_bytes() == before
+
+
+def test_they_read_while_somebody_writes_and_after_that_one_was_killed(shared):
+    ledger, write, read = shared
+    write()
+    holder = f"""
+import os, sys
+from vmstate.authority import Authority
+vm = Authority.open(None, {str(ledger)!r})
+vm.escalate("bob", "operator", trigger="operator_request", reason="{REASON}")
+print("held", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        assert "2 open leases: intact" in read("audit")[1]
+        process.kill()
+    assert "2 open leases: intact" in read("audit")[1]
+    write()
+    assert "2 open leases: intact" in read("audit")[1]
+
+
+def test_the_file_alone_is_the_whole_ledger_once_who_wrote_it_is_done(shared, tmp_path):
+    ledger, write, _ = shared
+    write()
+    shutil.copy(ledger, tmp_path / "alone.db")
+    with closing(Ledger.open(tmp_path / "alone.db")) as alone:
+        assert audit_ledger(alone).size == 2
+
+
+def test_what_else_it_takes_to_read_is_said(shared):
+    ledger, write, read = shared
+    for suffix in ("-wal", "-shm"):
+        ledger.with_name(f"l.db{suffix}").unlink(missing_ok=True)
+    code, _, err = read("status")
+    assert code == 6
+    assert "reads it while l.db-wal and l.db-shm are there and may be read too" in err
+    write()
+    assert read("status")[0] == 0
+
+
+def test_a_ledger_that_only_its_owner_reads_keeps_no_files_beside_it(shared):
+    ledger, write, read = shared
+    ledger.chmod(0o600)
+    write()
+    assert not ledger.with_name("l.db-wal").exists()
+    code, _, err = read("status")
+    assert code == 2
+    assert "l.db' is not readable" in err

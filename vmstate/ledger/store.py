@@ -11,6 +11,7 @@ No other module imports `apsw`. It brings its own SQLite: versions up to 3.51.2 
 write-ahead log when two connections write and checkpoint at one moment.
 """
 
+import ctypes
 import os
 import secrets
 import threading
@@ -35,6 +36,7 @@ from vmstate.errors import (
 )
 from vmstate.keys import PrivateKey
 from vmstate.ledger.checkpoint import VerifierKey
+from vmstate.ledger.place import SIDE_FILES, check_place, share_side_files, why_closed
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.snapshot import Snapshot
 from vmstate.ledger.transaction import DrillMark, Log, Transaction, loading_entry
@@ -43,7 +45,6 @@ FORMAT = 1
 APPLICATION_ID = 0x766D7374  # "vmst", so that `file` and we can tell a ledger from another database
 BUSY_MS = 5_000  # how long another process's write is waited for before the ledger is "busy"
 ORIGIN_HEX = 8
-_SIDE_FILES = ("-wal", "-shm")
 
 CLOSED, FORKED = "closed", "forked"
 
@@ -154,7 +155,7 @@ class Ledger:
             if self._key is None:
                 self._key = self._load_key()
             if self._writer is None:
-                self._writer = _connect(self.path, apsw.SQLITE_OPEN_READWRITE)
+                self._writer = _connect_to_write(self.path)
             connection = self._writer
             try:
                 connection.set_busy_timeout(patience_ms)
@@ -293,20 +294,6 @@ def _leave_to_parent() -> None:
 os.register_at_fork(after_in_child=_leave_to_parent)
 
 
-def check_place(path: Path) -> None:
-    """Whether a ledger can be made at `path`.
-
-    Raises:
-        InputError: there is one already, or its folder is none or can't be written.
-    """
-    if path.exists():
-        raise InputError(f"{path} is there already: give --ledger another name")
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent} is not a folder: make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path.parent} can't be written: choose another with --ledger")
-
-
 def key_path(ledger: Path) -> Path:
     """Where the log key of a ledger is kept."""
     return ledger.with_name(f"{ledger.name}.key")
@@ -343,6 +330,22 @@ def _connect(path: Path, flags: int) -> apsw.Connection:
     return connection
 
 
+def _connect_to_write(path: Path) -> apsw.Connection:
+    """A connection that writes. Where other accounts may read the ledger, they go on doing so.
+
+    SQLite takes its two side files away with the last connection that writes, and who may not make
+    them reads nothing then. Where the ledger's mode lets others read, both stay, with that mode.
+
+    Source: sqlite.org/walformat.html, on SQLITE_FCNTL_PERSIST_WAL.
+    """
+    connection = _connect(path, apsw.SQLITE_OPEN_READWRITE)
+    connection.pragma("user_version")  # now both are there
+    if share_side_files(path, Path(connection.filename)):
+        keep = ctypes.c_int(1)
+        connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(keep))
+    return connection
+
+
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
     """Turn what SQLite says into our errors; what else goes wrong inside is its caller's."""
@@ -358,7 +361,7 @@ def _undone(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        for part in (key_path(path), path, *(path.with_name(path.name + s) for s in _SIDE_FILES)):
+        for part in (key_path(path), path, *(path.with_name(path.name + s) for s in SIDE_FILES)):
             part.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise InputError(f"{path} can't be made: {error.strerror}") from error
@@ -376,7 +379,7 @@ def _report(path: Path, error: apsw.Error) -> NoReturn:
         case apsw.FullError():
             what = "the disk is full: make room, what is owed follows"
         case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError():
-            what = "the ledger can't be opened here: check its folder, owner and mode"
+            what = why_closed(path)
         case _:
             what = "the ledger can't be used"
     raise LedgerUnavailable(f"{path}: {what} ({error}); nothing was written") from error

@@ -33,7 +33,8 @@ def init(settings: Settings, preset: str, *, in_git: bool) -> None:
     A constitution that is there already is kept, and used. A ledger that holds nothing yet takes
     over an edited constitution; one that was used never does.
     """
-    from vmstate.ledger.store import check_place, key_path
+    from vmstate.ledger.place import check_place
+    from vmstate.ledger.store import key_path
 
     path, ledger = settings.constitution, settings.ledger
     wrote, log_key = not path.exists(), ""
