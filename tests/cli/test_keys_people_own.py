@@ -299,7 +299,7 @@ def test_no_private_key_passphrase_or_token_is_shown_or_kept_anywhere_else(folde
         "vmstate revoke lease-3 --as carol --key carol.pem --reason enough",
     ]
     seen = "".join(done.out + done.err for done in map(folder.run, lines))
-    assert "lease-2 ended by sovereign_revoke" in seen
+    assert "lease-3 ended by sovereign_revoke, lease-2 with it" in seen
     files = ("carol.pem", "erin.key", "frank.key", "id_dave", "bot.token", "agent-1.token")
     secrets = {"correct horse"}
     for name in files:

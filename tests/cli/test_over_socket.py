@@ -5,7 +5,7 @@ import json
 import os
 import pwd
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from vmstate.authority import Authority
+from vmstate.client import Client
 from vmstate.expiry import Expiry
 from vmstate.interfaces.cli.watch import Frame, draw
 from vmstate.keys import PrivateKey, new_token, save_token, token_digest
@@ -130,12 +131,19 @@ def test_what_an_approver_signed_is_handed_in_and_what_a_sovereign_may_is_signed
 
 
 def test_what_a_key_forged_is_listed_as_nobodys_and_names_the_account(served):
-    PrivateKey.derive("nobody").save(served.path / "fake.key")
-    denied = served.run("vmstate lock --all --as carol --key fake.key --reason 'all stop'")
+    fake = PrivateKey.derive("nobody")
+    with closing(Client("vm.sock")) as door:
+        denied = door.lock("carol", reason="all stop", key=fake)
     named = f"the account {HERE} asks as carol, may ask as alice"
-    assert denied.code == 3
-    assert "the order's signature by carol does not verify" in denied.err
-    assert named in denied.err
+    assert denied.message.startswith("the order's signature by carol does not verify; ")
+    assert named in denied.message
+    fake.save(served.path / "fake.key")
+    refused = served.run("vmstate lock --all --as carol --key fake.key --reason 'all stop'")
+    whose = "it is nobody's by the constitution: sign with theirs"
+    assert (refused.code, refused.err) == (
+        2,
+        f"error: fake.key is not the key of carol, {whose}\n",
+    )
     (line,) = served.ok("vmstate receipts list --who carol").splitlines()
     assert line.split("\t")[3:5] == ["denied", "carol (not proven)"]
     receipt = Receipt.read(served.ok("vmstate receipts list --denied --json").strip().encode())

@@ -185,7 +185,8 @@ def test_json_says_all_of_it(used):
     done = used.run(f"{ASK} --wait --json")
     assert done.code == 4
     said = json.loads(done.out)
-    assert (said["ok"], said["receipt"]["type"]) == (True, "request")
+    assert (said["ok"], said["receipt"]["type"]) == (False, "request")
+    assert said["message"] == "requires approval by 1 of approvers, has 0"
     assert said["request"]["missing"][0]["code"] == "approval_missing"
     used.id = said["request"]["request"]
     taken = json.loads(used.ok(f"vmstate request approve {used.id} {CAROL} --json"))
@@ -201,6 +202,29 @@ def test_an_approval_asked_again_under_its_key_is_answered_once(asked):
     denied = asked.run(f"vmstate request approve {asked.id} {CAROL}")
     assert "[approval_repeated]" in denied.err
     assert ": intact" in asked.ok("vmstate audit")
+
+
+@pytest.mark.parametrize("verb", ["approve", "attest", "deny"])
+@pytest.mark.parametrize(
+    ("who", "said"),
+    [
+        ("dora", "it is carol's: dora has none there, see vmstate keys show"),
+        ("erin", "it is carol's: sign with theirs"),
+    ],
+)
+def test_a_key_that_is_not_theirs_signs_nothing_and_leaves_no_denial_in_their_name(
+    folder, verb, who, said
+):
+    folder.ok("vmstate init")
+    for name in ("carol", "erin"):
+        folder.ok(f"vmstate keys new {name} -o {name}.key >> constitution.toml")
+    folder.ok("vmstate init")
+    folder.ok('vmstate escalate operator --as alice --reason "ticket 4711: look"')
+    id_ = folder.run(f"{ASK} --wait").out.strip()
+    before = folder.sizes()
+    done = folder.run(f"vmstate request {verb} {id_} --as {who} --key carol.key")
+    assert (done.code, done.err) == (2, f"error: carol.key is not the key of {who}, {said}\n")
+    assert folder.sizes() == before
 
 
 class Typed(io.StringIO):

@@ -10,7 +10,7 @@ from vmstate.canonical import check_name
 from vmstate.errors import LedgerNotFound, UnknownPrincipal
 from vmstate.interfaces.cli.options import passphrase_option, read_signer
 from vmstate.interfaces.cli.settings import asker
-from vmstate.interfaces.cli.statements import owner_of
+from vmstate.interfaces.cli.statements import check_signs, owner_of
 
 if TYPE_CHECKING:
     from vmstate.door import Door
@@ -35,16 +35,21 @@ def read_key(given: Mapping[str, Any]) -> "Signer | None":
 
 
 def key_owner(door: "Door", given: Mapping[str, Any], key: "Signer | None") -> str | None:
-    """Whom `--as` names, else whose key it is; None where neither is said."""
+    """Whom `--as` names, else whose key it is; None where neither is said.
+
+    Raises:
+        InputError: the key is not that of whom `--as` names.
+    """
     who = given["who"]
-    if who is not None:
-        return check_name(who)
     if key is None:
-        return None
+        return None if who is None else check_name(who)
     law = shown_by(lambda: door.constitution)
     if law is None:
-        return None  # they have to say
-    return owner_of(law.people.keys, key.public, given["key_file"])
+        return None if who is None else check_name(who)  # they have to say
+    if who is None:
+        return owner_of(law.people.keys, key.public, given["key_file"])
+    check_signs(law.people.keys, check_name(who), key.public, given["key_file"])
+    return str(who)
 
 
 def shown_by(read: Callable[..., _Shown], *given: Any) -> _Shown | None:

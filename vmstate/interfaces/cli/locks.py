@@ -18,12 +18,14 @@ from vmstate.interfaces.cli.settings import (
     Look,
     Return,
     Settings,
+    named,
     principal_option,
 )
 from vmstate.leases.lock import SWEPT_AT_ONCE
 
 if TYPE_CHECKING:
     from vmstate.door import Door
+    from vmstate.keys import Signer
     from vmstate.leases.lock import Lock
     from vmstate.leases.watermark import SetBack
     from vmstate.ledger.receipt import Receipt
@@ -67,6 +69,7 @@ def lock(
     if (principal is not None) + (profile is not None) + everybody != 1:
         raise click.UsageError("Name what to lock: one of --principal, --profile and --all.")
     key = read_key(given)
+    _require_proof(settings, given, key, "locks nobody")
     authority = settings.authority()
     actor = signs_as(authority, given, key)
     receipt = authority.lock(
@@ -79,6 +82,16 @@ def lock(
         idempotency_key=once,
     )
     answer(receipt, settings, _locked(authority, receipt) if receipt.granted else "")
+
+
+def _require_proof(
+    settings: Settings, given: dict[str, Any], key: "Signer | None", does: str
+) -> None:
+    """Raise a usage error where nothing could prove who asks: a socket's caller has an account."""
+    if settings.socket or key is not None:
+        return
+    named(given["who"])
+    raise click.UsageError(f"Missing option '--key': a name alone {does}.")
 
 
 def _locked(door: "Door", receipt: "Receipt") -> str:
@@ -170,6 +183,7 @@ def set_back_body(back: "SetBack | None") -> Json:
 def unlock(settings: Settings, /, lock: str, reason: str, once: str | None, **given: Any) -> None:
     """Lift LOCK, which vmstate lock list names. What it ended stays ended."""
     key = read_key(given)
+    _require_proof(settings, given, key, "lifts no lock")
     door = settings.authority()
     actor = signs_as(door, given, key)
     receipt = door.unlock(actor, lock, reason=reason, key=key, idempotency_key=once)

@@ -23,6 +23,17 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Read = TypeVar("_Read")
 
 
+class Whole(click.IntRange):
+    """A whole number within bounds, called that where something else was typed."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            int(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def read_facts(pairs: Iterable[str]) -> dict[str, str]:
     """The facts that `--fact` states, as `read_pairs` has them."""
     return read_pairs(pairs, "--fact")

@@ -13,7 +13,7 @@ import click
 from vmstate.canonical import Json
 from vmstate.errors import InputError, LedgerNotFound, TamperError
 from vmstate.interfaces.cli.following import patiently
-from vmstate.interfaces.cli.options import read_file
+from vmstate.interfaces.cli.options import Whole, read_file
 from vmstate.interfaces.cli.output import (
     count,
     emit,
@@ -101,9 +101,9 @@ def _reads(settings: Settings) -> _File | _Socket:
 @click.option("--type", "type_", help="Only of this type, such as auth_failure.")
 @click.option("--denied", is_flag=True, help="Only what was refused.")
 @click.option(
-    "--after", default=-1, type=click.IntRange(-1, LAST), help="Only receipts numbered above this."
+    "--after", default=-1, type=Whole(-1, LAST), help="Only receipts numbered above this."
 )
-@click.option("-n", "--limit", type=click.IntRange(1, LAST), help="At most so many.")
+@click.option("-n", "--limit", type=Whole(1, LAST), help="At most so many.")
 @click.pass_obj
 def list_receipts(
     settings: Settings,
@@ -122,7 +122,7 @@ def list_receipts(
 
 
 @receipts.command("show", cls=Look)
-@click.argument("seq", type=click.IntRange(0, LAST))
+@click.argument("seq", type=Whole(0, LAST))
 @click.pass_obj
 def show(settings: Settings, seq: int) -> None:
     """Show receipt number SEQ whole. With --json, its exact bytes."""
@@ -142,7 +142,7 @@ def show(settings: Settings, seq: int) -> None:
     "--number",
     default=SHOWN,
     show_default=True,
-    type=click.IntRange(0, LAST),
+    type=Whole(0, LAST),
     help="So many.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")

@@ -49,7 +49,7 @@ from vmstate.interfaces.cli.settings import (
     principal_option,
     required,
 )
-from vmstate.interfaces.cli.statements import owner_of, request, request_lines
+from vmstate.interfaces.cli.statements import check_signs, owner_of, request, request_lines
 
 if TYPE_CHECKING:
     from vmstate.decisions.showing import Pending
@@ -105,7 +105,10 @@ def leave_open(
         return
     shown = shown_by(door.request, prepared.id)
     if settings.json:
-        emit({**receipt_body(receipt), "request": None if shown is None else pending_body(shown)})
+        waiting = None if shown is None else pending_body(shown)
+        missing = () if shown is None else (one.message for one in shown.missing)
+        said = {"ok": False, "message": "; ".join(missing) or None, "request": waiting}
+        emit({**receipt_body(receipt), **said})
     else:
         # Who may read nothing has to name it whole from here on.
         click.echo(prepared.id if shown is None else short_id(shown))
@@ -338,9 +341,11 @@ def _signer(door: "Door", given: dict[str, Any]) -> tuple[Any, str]:
     if key_file is None:
         raise click.UsageError("Missing option '--key'.")
     key = read_signer(key_file, given["passphrase_file"])
-    who = given["who"]
-    by = check_name(who) if who else owner_of(door.constitution.people.keys, key.public, key_file)
-    return key, by
+    who, keys = given["who"], door.constitution.people.keys
+    if who is None:
+        return key, owner_of(keys, key.public, key_file)
+    check_signs(keys, check_name(who), key.public, key_file)
+    return key, who
 
 
 def _say_signed(shown: "Pending", heading: str) -> None:

@@ -155,12 +155,15 @@ def _sign(file: Path, output: Path | None, settings: Settings, given: Mapping[st
     key = read_signer(key_file, given["passphrase_file"])
     who = given["who"]
     by = check_name(who) if who is not None else _owner(settings, key.public, key_file)
+    has_key = _check_signs(settings, prepared, by, key.public, key_file)
     statement = _statement(prepared, by, file, given)
     signed = sign_statement(statement, key)
     write_or_print(settings, encode(signed.body()), output, {"statement": statement.id})
     say(f"{by} {_VERBS[statement.kind]}:")
     _say_request(prepared)
     _say_own(settings, by, prepared)
+    if not has_key:
+        say(f"warning: it will not count: the constitution gives {by} no key")
 
 
 def _state(file: Path, output: Path | None, settings: Settings, given: Mapping[str, Any]) -> None:
@@ -340,6 +343,36 @@ def _owner(settings: Settings, key: "PublicKey", file: Path) -> str:
     except ConstitutionError as error:
         raise click.UsageError(f"Missing option '--as': {error.problems[0]}") from error
     return owner_of(keys, key, file)
+
+
+def _check_signs(
+    settings: Settings, prepared: "Request", by: str, key: "PublicKey", file: Path
+) -> bool:
+    """As `check_signs`, where the law that the request is under can be read.
+
+    Returns False for who has no key there, and is let sign: this asks no ledger, and another law
+    may give them one.
+    """
+    with suppress(ConstitutionError):
+        law = settings.law()
+        keys = law.people.keys
+        if law.digest != prepared.constitution:
+            return True
+        if by not in keys and key not in keys.values():
+            return False
+        check_signs(keys, by, key, file)
+    return True
+
+
+def check_signs(keys: "Mapping[str, PublicKey]", by: str, key: "PublicKey", file: Path) -> None:
+    """Raise InputError if `by` does not sign with this key: it would be refused in their name."""
+    if keys.get(by) == key:
+        owner_of({by: keys[by]}, key, file)  # of the kind that is written there
+        return
+    owner = next((name for name, known in keys.items() if known == key), None)
+    whose = f"{owner}'s" if owner is not None else "nobody's by the constitution"
+    has = "sign with theirs" if by in keys else f"{by} has none there, see vmstate keys show"
+    raise InputError(f"{file} is not the key of {by}, it is {whose}: {has}")
 
 
 def owner_of(keys: "Mapping[str, PublicKey]", key: "PublicKey", file: Path) -> str:
