@@ -81,8 +81,10 @@ def test_an_edited_file_changes_nothing_of_what_is_decided(used):
     used.replace("constitution.toml", 'by   = ["approvers"]', 'by = ["approvers", "operators"]')
     assert used.run("vmstate check").code == 0
     done = used.run("vmstate lock --all --as alice --key alice.key --reason 'as the file says'")
-    assert done.code == 3
-    assert "approvers: --as NAME --key FILE" in done.err
+    assert done.code == 2
+    assert "it is nobody's by the constitution: alice has none there" in done.err
+    used.replace("constitution.toml", 'by = ["approvers", "operators"]', 'by = ["operators"]')
+    used.ok("vmstate lock --all --as carol --key carol.key --reason 'as the ledger says'")
 
 
 def test_with_a_ledger_named_the_commands_that_help_name_it_too(used):
