@@ -14,7 +14,8 @@ from vmstate.drills.drill import packaged_drills
 from vmstate.drills.runner import run_drill, run_suite
 from vmstate.drills.stand_ins import StandIns
 from vmstate.ledger.audit import audit_ledger
-from vmstate.ledger.store import Ledger, key_path
+from vmstate.ledger.place import key_path
+from vmstate.ledger.store import Ledger
 from vmstate.signing import approve, attest
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

@@ -22,6 +22,7 @@ from typing import Any
 from vmstate.authority import Authority
 from vmstate.errors import LedgerUnavailable
 from vmstate.expiry import Expiry
+from vmstate.ledger.audit import audit_ledger
 from vmstate.ledger.receipt import Receipt
 
 SHORT = Path(__file__).parents[1] / "shared" / "short.toml"
@@ -149,6 +150,27 @@ def cramped(vm: Authority) -> None:
     say(receipt.seq, receipt.id)
 
 
+def shut_out(vm: Authority) -> None:
+    """Come to a ledger that nobody has open, where the files beside it can't grow, and read it."""
+    path, (_, most) = vm.ledger.path, resource.getrlimit(resource.RLIMIT_FSIZE)
+    vm.close()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, most))
+    vm = Authority.open(SHORT, path)
+    say("may", vm.may("u:a", "operator"), vm.may("u:b", "operator"), vm.size())
+    say("audit", len(audit_ledger(vm.ledger).findings))
+    try:
+        vm.escalate("u:c", "operator", trigger="asked")
+    except LedgerUnavailable as error:
+        say("LedgerUnavailable", str(error))
+    next(told())
+    say("may", vm.may("u:a", "operator"), vm.may("u:b", "operator"), vm.size())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    receipt = vm.escalate("u:c", "operator", trigger="asked")
+    say(receipt.seq, receipt.id)
+    say("may", vm.may("u:c", "operator"))
+    vm.close()
+
+
 def _observed(settle: Any, refused: threading.Event) -> Any:
     def observed(*args: Any, **fields: Any) -> Any:
         try:
@@ -181,7 +203,7 @@ def fork(vm: Authority) -> None:
 
 
 def main(verb: str, ledger: str, *arguments: str) -> None:
-    verbs = (storm, grant, hold, once, settle, renew, give_back, cramped, fork)
+    verbs = (storm, grant, hold, once, settle, renew, give_back, cramped, shut_out, fork)
     chosen = {one.__name__: one for one in verbs}[verb]
     vm = Authority.open(SHORT, ledger)
     try:

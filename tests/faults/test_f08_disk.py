@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from datetime import timedelta
+from types import SimpleNamespace
 
 import apsw
 import pytest
@@ -109,6 +110,54 @@ def test_a_process_whose_writes_fail_half_way_loses_nothing_that_it_answered(sta
     assert [one.fields["what"]["ended_via"] for one in stage.ends(vm)] == ["scheduler"]
     stage.check_whole(vm)
     assert audit_ledger(vm.ledger).findings == ()
+
+
+def test_who_comes_to_a_ledger_on_a_full_disk_reads_it_and_keeps_nobody_from_it(stage):
+    """What readers share can't be made: whoever reads has the file alone, and lets go of it."""
+    vm = stage.make()
+    path = vm.ledger.path
+    stage.climb(vm, "u:a")
+    vm.close()
+    child = stage.child("shut_out", path)
+    assert child.says() == ["may", True, False, 2]
+    assert child.says() == ["audit", 0]
+    what, said = child.says()
+    assert what == "LedgerUnavailable"
+    assert said == (
+        f"{path}: the files beside it can't grow: make room, or raise the limit on a file's size "
+        "(disk I/O error); nothing was written"
+    )
+    # Somebody who has room comes and goes; what they wrote is seen, though nothing tells of it.
+    other = stage.open(path)
+    stage.climb(other, "u:b")
+    other.close()
+    child.tell()
+    assert child.says() == ["may", True, True, 3]
+    seq, id_ = child.says()
+    assert child.says() == ["may", True]
+    again = stage.open(path)
+    assert again.receipt(seq).id == id_
+    stage.check_whole(again)
+    assert audit_ledger(again.ledger).findings == ()
+
+
+def test_what_fails_while_the_disk_is_full_says_that_it_is_and_what_to_do(stage, monkeypatch):
+    vm = stage.make()
+    vm.close()
+    flaky = FlakyFiles()
+    stage.closing(flaky, FlakyFiles.unregister)
+    again = stage.open(vm.ledger.path)
+    flaky.failing = True
+    left = SimpleNamespace(f_bavail=3, f_frsize=4_096)
+    monkeypatch.setattr("vmstate.ledger.place.os.statvfs", lambda _: left)
+    with pytest.raises(LedgerUnavailable) as caught:
+        again.escalate("u:a", "operator", trigger="asked")
+    folder = vm.ledger.path.parent
+    assert str(caught.value).startswith(
+        f"{vm.ledger.path}: the disk is full, it has 12,288 bytes left for {folder}: make room, "
+        "what is owed follows ("
+    )
+    assert str(caught.value).endswith("; nothing was written")
 
 
 def test_a_flush_that_fails_is_not_an_answer(stage):

@@ -24,8 +24,9 @@ from vmstate.ledger.audit import audit_bundle
 from vmstate.ledger.bundle import export
 from vmstate.ledger.checkpoint import Checkpoint, sign_checkpoint
 from vmstate.ledger.merkle import Tree
+from vmstate.ledger.place import key_path
 from vmstate.ledger.receipt import Receipt
-from vmstate.ledger.store import Ledger, key_path
+from vmstate.ledger.store import Ledger
 from vmstate.ledger.transaction import DrillMark
 from vmstate.signing import Order, Request, approve, attest, sign
 

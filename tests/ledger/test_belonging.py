@@ -10,8 +10,10 @@ from vmstate.authority import Authority
 from vmstate.constitution.loading import read_constitution
 from vmstate.errors import LedgerMismatch, LedgerUnavailable
 from vmstate.keys import PrivateKey
+from vmstate.ledger.adopting import adopt
 from vmstate.ledger.audit import audit_ledger
-from vmstate.ledger.store import Ledger, adopt, key_path
+from vmstate.ledger.place import key_path
+from vmstate.ledger.store import Ledger
 
 FORKER = """
 import os, sys

@@ -14,7 +14,8 @@ from vmstate.authority import Authority
 from vmstate.decisions.command import Escalate, make_command
 from vmstate.errors import InputError, LedgerError, LedgerMismatch, LedgerNotFound, TamperError
 from vmstate.ledger.audit import audit_ledger
-from vmstate.ledger.store import Ledger, key_path
+from vmstate.ledger.place import key_path
+from vmstate.ledger.store import Ledger
 
 NOBODY = 65_534  # an account that owns nothing here
 

@@ -9,9 +9,10 @@ import pytest
 from vmstate.authority import Authority
 from vmstate.clock import VirtualClock
 from vmstate.constitution.loading import read_constitution
+from vmstate.ledger.adopting import adopt
 from vmstate.ledger.audit import audit_bundle, audit_ledger
 from vmstate.ledger.bundle import export
-from vmstate.ledger.store import Ledger, adopt
+from vmstate.ledger.store import Ledger
 
 GOLDEN = (Path(__file__).with_name("golden") / "constitution.toml").read_bytes()
 FIRST = read_constitution(GOLDEN.replace(b'version  = "', b'version  = "0.'))

@@ -8,12 +8,14 @@ Source: sqlite.org/wal.html, "Read-Only Databases".
 
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vmstate.errors import InputError
 
 SIDE_FILES = ("-wal", "-shm")
+ROOM_BYTES = 65_536  # with less no command can be written: an index, and some pages
 READ_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
 
@@ -56,3 +58,37 @@ def why_closed(path: Path) -> str:
         "they are once its owner has written to it with its present mode; or take a copy, "
         "vmstate export"
     )
+
+
+def key_path(ledger: Path) -> Path:
+    """Where the log key of a ledger is kept."""
+    return ledger.with_name(f"{ledger.name}.key")
+
+
+def why_full(path: Path) -> str | None:
+    """That the disk which the ledger is on is full, and what would help; None if it is not."""
+    folder = path.absolute().parent
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    free = found.f_bavail * found.f_frsize
+    if free >= ROOM_BYTES:
+        return None
+    return (
+        f"the disk is full, it has {free:,} bytes left for {folder}: make room, what is owed "
+        "follows"
+    )
+
+
+@contextmanager
+def undone(path: Path) -> Iterator[None]:
+    """Leave neither key nor file behind where a ledger could not be made."""
+    try:
+        yield
+    except BaseException as error:
+        for part in (key_path(path), path, *(path.with_name(path.name + s) for s in SIDE_FILES)):
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise InputError(f"{path} can't be made: {error.strerror}") from error
+        raise

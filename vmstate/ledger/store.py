@@ -7,11 +7,16 @@ tree is rewritten and signed, and everything commits together. Whatever raises p
 Killed before the commit, SQLite's write-ahead log has no commit frame and the next opening sees
 nothing of it; killed after, all of it is there, signature included. There is no third place.
 
+Who reads finds the newest commits by an index that all who have the file open share, 32 KiB in a
+file beside it, which whoever comes first makes. Where the disk has no room for that, whoever wants
+to read has the file alone for as long as one reading takes, and keeps the index to itself (law 6).
+
 No other module imports `apsw`. It brings its own SQLite: versions up to 3.51.2 can corrupt a
 write-ahead log when two connections write and checkpoint at one moment.
 """
 
 import ctypes
+import itertools
 import os
 import secrets
 import threading
@@ -36,8 +41,14 @@ from vmstate.errors import (
 )
 from vmstate.keys import PrivateKey
 from vmstate.ledger.checkpoint import VerifierKey
-from vmstate.ledger.place import SIDE_FILES, check_place, share_side_files, why_closed
-from vmstate.ledger.receipt import Receipt
+from vmstate.ledger.place import (
+    check_place,
+    key_path,
+    share_side_files,
+    undone,
+    why_closed,
+    why_full,
+)
 from vmstate.ledger.snapshot import Snapshot
 from vmstate.ledger.transaction import DrillMark, Log, Transaction, loading_entry
 
@@ -45,6 +56,8 @@ FORMAT = 1
 APPLICATION_ID = 0x766D7374  # "vmst", so that `file` and we can tell a ledger from another database
 BUSY_MS = 5_000  # how long another process's write is waited for before the ledger is "busy"
 ORIGIN_HEX = 8
+# What SQLite says where it can't make the index, or make it longer.
+_NO_INDEX = (apsw.SQLITE_IOERR_SHMOPEN, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMMAP)
 
 CLOSED, FORKED = "closed", "forked"
 
@@ -66,6 +79,7 @@ class Ledger:
         self._readers: weakref.WeakSet[apsw.Connection] = weakref.WeakSet((connection,))
         self._local = threading.local()
         self._local.reader, self._local.ask = connection, None
+        self._alone = itertools.count(1)
         self._key: PrivateKey | None = None
         query = "SELECT format, origin, verifier, drill FROM meta"
         meta = next(connection.execute(query), None)
@@ -96,11 +110,13 @@ class Ledger:
         if not exists:
             raise LedgerNotFound(f"there is no ledger {path}: make one with vmstate init")
         with _reported(path):
-            connection = _connect(path, apsw.SQLITE_OPEN_READONLY)
+            connection = _open_to_read(path)
             if connection.pragma("application_id") != APPLICATION_ID:
                 connection.close()
                 raise LedgerMismatch(f"{path} is not a vmstate ledger")
-            return cls(path, connection)
+            opened = cls(path, connection)
+            opened._leave_to_others(connection)
+            return opened
 
     @classmethod
     def create(
@@ -125,7 +141,7 @@ class Ledger:
         check_place(path)
         key = PrivateKey.generate()
         key.save(key_path(path))
-        with _undone(path), _reported(path):
+        with undone(path), _reported(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             connection = _connect(path, apsw.SQLITE_OPEN_READWRITE)
             connection.pragma("journal_mode", "wal")
@@ -208,6 +224,7 @@ class Ledger:
                 yield snapshot
             finally:
                 connection.execute("ROLLBACK")
+                self._leave_to_others(connection)
 
     def version(self) -> int:
         """A number that differs, for this thread, once anybody else's commit can be seen.
@@ -219,7 +236,10 @@ class Ledger:
         ask = getattr(self._local, "ask", None)
         try:
             if ask is None:
-                ask = self._local.ask = self._reader().cursor().execute
+                connection = self._reader()
+                if self._leave_to_others(connection):
+                    return -next(self._alone)  # nobody can tell: nothing is kept from before
+                ask = self._local.ask = connection.cursor().execute
             # A cursor that is kept: `may` asks this each time, and `pragma()` takes twice as long.
             version: int = ask("PRAGMA data_version").get
         except apsw.Error as error:
@@ -260,11 +280,19 @@ class Ledger:
     def _reader(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "reader", None)
         if connection is None:
-            connection = _connect(self.path, apsw.SQLITE_OPEN_READONLY)
+            connection = _open_to_read(self.path)
             self._local.reader, self._local.ask = connection, None
             with self._readers_lock:
                 self._readers.add(connection)
         return connection
+
+    def _leave_to_others(self, connection: apsw.Connection) -> bool:
+        """Close what has the file alone, so that others get at it; whether it had."""
+        if not connection.open_flags & apsw.SQLITE_OPEN_READWRITE:
+            return False
+        connection.close()
+        self._local.reader = self._local.ask = None
+        return True
 
     def _load_key(self) -> PrivateKey:
         path = key_path(self.path)
@@ -294,11 +322,6 @@ def _leave_to_parent() -> None:
 os.register_at_fork(after_in_child=_leave_to_parent)
 
 
-def key_path(ledger: Path) -> Path:
-    """Where the log key of a ledger is kept."""
-    return ledger.with_name(f"{ledger.name}.key")
-
-
 def _fill(
     connection: apsw.Connection,
     constitution: Constitution,
@@ -319,7 +342,10 @@ def _fill(
 
 
 def _connect(path: Path, flags: int) -> apsw.Connection:
-    connection = apsw.Connection(str(path), flags=flags)
+    return _set_up(apsw.Connection(str(path), flags=flags))
+
+
+def _set_up(connection: apsw.Connection) -> apsw.Connection:
     connection.set_busy_timeout(BUSY_MS)
     # FULL is a property of a connection, not of the file: without it a commit is not durable.
     connection.pragma("synchronous", "full")
@@ -346,6 +372,24 @@ def _connect_to_write(path: Path) -> apsw.Connection:
     return connection
 
 
+def _open_to_read(path: Path) -> apsw.Connection:
+    """A connection to read by; alone with the file where there is no room for what is shared."""
+    try:
+        return _connect(path, apsw.SQLITE_OPEN_READONLY)
+    except apsw.IOError as error:
+        if not _has_no_index(error):
+            raise
+    # An exclusive lock takes a file that is open for writing; nothing is written by it.
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.pragma("locking_mode", "exclusive")
+    return _set_up(connection)
+
+
+def _has_no_index(error: apsw.Error) -> bool:
+    return getattr(error, "extendedresult", 0) in _NO_INDEX
+
+
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
     """Turn what SQLite says into our errors; what else goes wrong inside is its caller's."""
@@ -353,19 +397,6 @@ def _reported(path: Path) -> Iterator[None]:
         yield
     except apsw.Error as error:
         _report(path, error)
-
-
-@contextmanager
-def _undone(path: Path) -> Iterator[None]:
-    """Leave neither key nor file behind where a ledger could not be made."""
-    try:
-        yield
-    except BaseException as error:
-        for part in (key_path(path), path, *(path.with_name(path.name + s) for s in SIDE_FILES)):
-            part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(f"{path} can't be made: {error.strerror}") from error
-        raise
 
 
 def _report(path: Path, error: apsw.Error) -> NoReturn:
@@ -378,28 +409,12 @@ def _report(path: Path, error: apsw.Error) -> NoReturn:
             what = "another process keeps the ledger busy: try again"
         case apsw.FullError():
             what = "the disk is full: make room, what is owed follows"
+        case apsw.IOError() | apsw.CantOpenError() if (full := why_full(path)) is not None:
+            what = full
+        case apsw.IOError() if _has_no_index(error):
+            what = "the files beside it can't grow: make room, or raise the limit on a file's size"
         case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError():
             what = why_closed(path)
         case _:
             what = "the ledger can't be used"
     raise LedgerUnavailable(f"{path}: {what} ({error}); nothing was written") from error
-
-
-def adopt(ledger: Ledger, constitution: Constitution, now: Moment) -> Receipt:
-    """Put an edited constitution in force in a ledger that was never used.
-
-    Raises:
-        LedgerMismatch: the ledger holds more than `constitution_loaded`; it must be amended.
-    """
-
-    def work(transaction: Transaction) -> Receipt:
-        for receipt in transaction.receipts():
-            if receipt.type != "constitution_loaded":
-                raise LedgerMismatch(
-                    f"{ledger.path} has been used under another constitution: amend it, "
-                    "or make another ledger with --ledger"
-                )
-        entry = loading_entry(constitution, ledger.drill)
-        return transaction.put_in_force(constitution, entry, now)
-
-    return ledger.transact(work)

@@ -33,8 +33,7 @@ def init(settings: Settings, preset: str, *, in_git: bool) -> None:
     A constitution that is there already is kept, and used. A ledger that holds nothing yet takes
     over an edited constitution; one that was used never does.
     """
-    from vmstate.ledger.place import check_place
-    from vmstate.ledger.store import key_path
+    from vmstate.ledger.place import check_place, key_path
 
     path, ledger = settings.constitution, settings.ledger
     wrote, log_key = not path.exists(), ""
@@ -82,7 +81,8 @@ def _create(settings: Settings, law: "Constitution") -> str:
 def _adopt(settings: Settings, law: "Constitution") -> bool:
     """Let a ledger that was never used take over `law`; whether there was anything to do."""
     from vmstate.clock import SystemClock
-    from vmstate.ledger.store import Ledger, adopt
+    from vmstate.ledger.adopting import adopt
+    from vmstate.ledger.store import Ledger
 
     ledger = Ledger.open(settings.ledger)
     click.get_current_context().call_on_close(ledger.close)
