@@ -145,7 +145,7 @@ def test_what_a_key_forged_is_listed_as_nobodys_and_names_the_account(served):
         f"error: fake.key is not the key of carol, {whose}\n",
     )
     (line,) = served.ok("vmstate receipts list --who carol").splitlines()
-    assert line.split("\t")[3:5] == ["denied", "carol (not proven)"]
+    assert line.split("\t")[2:4] == ["denied", "carol (not proven)"]
     receipt = Receipt.read(served.ok("vmstate receipts list --denied --json").strip().encode())
     rest = {"origin": "example", "baseline": "observer", "is_drill": False, "size": 3, "rows": ()}
     frame = Frame(at=receipt.at, latest=(receipt,), **rest)

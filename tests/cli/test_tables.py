@@ -56,7 +56,7 @@ def test_a_piped_table_is_lines_of_whole_values(line, cells, long):
 def test_a_drawn_table_has_a_header_and_loses_no_letter_of_a_name(long):
     seen = ESCAPE.sub("", on_a_terminal(long, "receipts list"))
     header, *rows = seen.splitlines()
-    assert header.split() == ["SEQ", "AT", "OUTCOME", "WHO", "WHAT", "RULE"]
+    assert header.split() == ["SEQ", "AT", "OUTCOME", "WHO", "BY", "WHAT", "RULE"]
     assert "\t" not in seen
     assert "…" not in seen
     assert sum(row.count("x") for row in rows) == 194

@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from vmstate.interfaces.cli.watch import DRAWN, Frame, Row, changes, draw
+from vmstate.ledger.receipt import Receipt
 
 VMSTATE = Path(sys.executable).with_name("vmstate")
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -138,3 +139,11 @@ def _read_until(terminal, *wanted):
                 seen += os.read(terminal, 65_536).decode(errors="replace")
         place = found + len(word)
     return seen
+
+
+def test_a_screen_says_on_whose_word_it_was_and_what_was_asked_for_but_not_given(used):
+    asked = used.run('vmstate escalate guardian --as alice --reason "ticket 4711: mend" --wait')
+    used.ok(f"vmstate request approve {asked.out.strip()} --key carol.key --yes")
+    lines = used.ok("vmstate receipts tail -n 1 --json").splitlines()
+    seen = drawn(latest=tuple(Receipt.read(line.encode()) for line in lines))
+    assert re.search(r"approval +alice +by carol, for guardian\n", seen.replace(" \n", "\n"))

@@ -2,9 +2,11 @@
 
 import json
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from vmstate.interfaces.cli.output import (
     spell_time,
     table,
 )
+from vmstate.interfaces.cli.rows import hands_in, spell_by, spell_kind, spell_what
 from vmstate.interfaces.cli.settings import FAILED, OK, Command, Group, Look, Settings
 
 if TYPE_CHECKING:
@@ -35,8 +38,7 @@ SHOWN = 20
 LAST = 2**63 - 1  # SQLite counts no further
 PAGE = 1_000  # receipts asked for at once; a client fetches them in smaller parts
 FOLLOW_SECONDS = 0.5  # how often a follower looks again
-_HIDDEN = frozenset(("TYPE",))  # on a terminal, outcome and rule tell it
-_HEADER = ("SEQ", "AT", "TYPE", "OUTCOME", "WHO", "WHAT", "RULE")
+_HEADER = ("SEQ", "AT", "OUTCOME", "WHO", "BY", "WHAT", "RULE")
 
 
 @click.group(cls=Group)
@@ -97,28 +99,46 @@ def _reads(settings: Settings) -> _File | _Socket:
 
 
 @receipts.command("list", cls=Look)
-@click.option("--who", help="Only about this principal.")
+@click.option("--who", metavar="NAME", help="Only about this principal.")
+@click.option("--by", metavar="NAME", help="Only on their word: asked for or signed.")
 @click.option("--type", "type_", help="Only of this type, such as auth_failure.")
 @click.option("--denied", is_flag=True, help="Only what was refused.")
+@click.option("--after", type=Whole(-1, LAST), help="Only receipts numbered above this.")
 @click.option(
-    "--after", default=-1, type=Whole(-1, LAST), help="Only receipts numbered above this."
+    "-n",
+    "--limit",
+    type=Whole(1, LAST),
+    help="At most so many, the newest; with --after the first of them.",
 )
-@click.option("-n", "--limit", type=Whole(1, LAST), help="At most so many.")
 @click.pass_obj
 def list_receipts(
     settings: Settings,
     who: str | None,
+    by: str | None,
     type_: str | None,
-    after: int,
+    after: int | None,
     limit: int | None,
     *,
     denied: bool,
 ) -> None:
-    """List receipts, the oldest first. With --json, each one's exact bytes, a line each."""
+    """List receipts, the oldest first. With --json, each one's exact bytes, a line each.
+
+    A row says whom it is about, and BY on whose word where that is somebody else's.
+    """
     asked = {"principal": who, "type_": type_, "denied": denied}
-    most = LAST if limit is None else limit
-    with closing(_reads(settings).receipts(after=after, limit=most, **asked)) as found:
-        _show_many(settings, found)
+    reads, start, most = _reads(settings), -1 if after is None else after, LAST
+    if by is None and limit is not None:
+        if after is not None:
+            most = limit
+        elif not any(asked.values()):
+            start = max(reads.size() - limit - 1, -1)
+    with closing(reads.receipts(after=start, limit=most, **asked)) as found:
+        wanted: Iterable[Receipt] = found
+        if by is not None:
+            wanted = (one for one in found if by in hands_in(one))
+        if limit is not None:
+            wanted = deque(wanted, limit) if after is None else islice(wanted, limit)
+        _show_many(settings, wanted)
 
 
 @receipts.command("show", cls=Look)
@@ -173,37 +193,19 @@ def _show_many(settings: Settings, found: "Iterable[Receipt]") -> None:
         for receipt in found:
             click.echo(receipt.body)
         return
-    table(_HEADER, [_row(receipt) for receipt in found], hidden=_HIDDEN)
+    table(_HEADER, [_row(receipt) for receipt in found])
 
 
 def _row(receipt: "Receipt") -> tuple[str, ...]:
-    said = receipt.fields
     return (
         str(receipt.seq),
         spell_time(receipt.at),
-        receipt.type,
-        receipt.outcome,
+        spell_kind(receipt),
         receipt.who,
-        _what(said),
+        spell_by(receipt),
+        spell_what(receipt),
         receipt.rule,
     )
-
-
-def _what(said: dict[str, Any]) -> str:
-    """`operator to guardian, lease-4, late by 3s`, as far as a receipt says so."""
-    what = said["what"]
-    parts = []
-    if what["from"] and what["to"]:
-        parts.append(f"{what['from']} to {what['to']}")
-    elif what["to"]:
-        parts.append(f"to {what['to']}")
-    if what["lease"]:
-        parts.append(what["lease"])
-    if what["ending"]:
-        parts.append(what["ending"])
-    if folded := (what["detail"] or {}).get("folded"):
-        parts.append(f"{folded['count']} more like receipt {folded['like']}")
-    return ", ".join(parts)
 
 
 @click.command(cls=Command)

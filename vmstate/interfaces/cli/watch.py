@@ -20,6 +20,7 @@ from vmstate.canonical import Json, format_at, format_duration
 from vmstate.errors import LedgerError
 from vmstate.interfaces.cli.output import count, emit, say, spell_time
 from vmstate.interfaces.cli.pending import short_id, spell_wanted
+from vmstate.interfaces.cli.rows import spell_by, spell_what
 from vmstate.interfaces.cli.settings import Look, Settings
 
 if TYPE_CHECKING:
@@ -273,15 +274,11 @@ def _latest(receipts: "Iterable[Receipt]") -> "Drawn":
 
     drawn = _table()
     for receipt in reversed(tuple(receipts)):
-        said = receipt.fields
-        what = said["what"]
-        fell = " to ".join(one for one in (what["from"], what["to"]) if one)
+        by = spell_by(receipt)
         parts = [
-            fell,
-            what["lease"],
-            what["ending"],
+            f"by {by}" if by else "",
+            spell_what(receipt),
             receipt.message if not receipt.granted else "",
-            f"{receipt.folded} times more" if receipt.folded else "",
         ]
         style = "red" if not receipt.granted else ""
         drawn.add_row(
