@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from touring import BLOCK, FILE, split, tour
+from touring import split, tour
 
 REQUIRED = "VMSTATE_REQUIRE_MCP_SERVERS"  # set to 1, the absence of a third party's is a failure
 SERVERS = Path(os.environ.get("VMSTATE_MCP_SERVERS", "node_modules"))
@@ -32,8 +32,4 @@ def test_an_agent_is_refused_asks_is_allowed_by_a_key_works_and_loses_it_again(
     (tmp_path / "programs" / "npx").write_text(NPX, encoding="utf-8")
     (tmp_path / "programs" / "npx").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}{os.pathsep}{os.environ['PATH']}")
-    story = split()[0]
-    for kind, block in BLOCK.findall(story):
-        if kind == "python":
-            (tmp_path / FILE.match(block)[1]).write_text(block, encoding="utf-8")
-    tour(story, tmp_path)
+    tour(split()[0], tmp_path)

@@ -15,7 +15,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TEXT = README.read_text(encoding="utf-8")
 BLOCKS = BLOCK.findall(TEXT)
 STORY = "## An agent asks\n"  # told in a folder of its own; the rest goes on in one
-FILE = re.compile(r"# (\w+\.py)\n")  # how a block begins that is a file of the story
+FILE = re.compile(r"# (\w+\.py)\n")  # how a block begins that is a file to be made
 MOVES = re.compile(r"\bcd (\S+)$")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # A line and the way back over it: a bar, which is drawn only where something takes its time.
@@ -101,8 +101,13 @@ def split():
 
 
 def tour(text, folder):
-    """Run every console block of `text` as it is written there; `cd` at a command's end counts."""
+    """Run every console block of `text` as it is written there; `cd` at a command's end counts.
+
+    A block of Python that is a file is written where the commands run.
+    """
     for kind, block in BLOCK.findall(text):
+        if kind == "python" and (file := FILE.match(block)):
+            (folder / file[1]).write_text(block, encoding="utf-8")
         for command, expected in commands(block) if kind == "console" else ():
             seen = run_in_terminal(command, folder)
             assert matches(expected, seen), f"$ {command}\n{seen}\n--- expected\n{expected}"
