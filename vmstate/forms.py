@@ -21,14 +21,19 @@ def checked(check: Callable[[str], str]) -> AfterValidator:
     return AfterValidator(convert)
 
 
-def from_text(read: Callable[[str], Any], kind: type) -> BeforeValidator:
-    """A value written as text and read by `read`; its InputError becomes a finding."""
+def from_text(
+    read: Callable[[str], Any], kind: type, what: str = "text: write it in quotes"
+) -> BeforeValidator:
+    """A value written as text and read by `read`; its InputError becomes a finding.
+
+    `what` is said of a value that is no text: what it should have been, and how that is written.
+    """
 
     def convert(value: object) -> object:
         if isinstance(value, kind):
             return value
         if not isinstance(value, str):
-            raise ValueError(f"{value!r} is not text: write it in quotes")  # noqa: TRY004 -- pydantic's
+            raise ValueError(f"{value!r} is not {what}")  # noqa: TRY004 -- pydantic's
         try:
             return read(value)
         except InputError as error:

@@ -419,3 +419,20 @@ def test_a_stranger_is_asked_for_the_whole_id_of_a_request(words, unknown):
         "error: 0123456789ab can't be looked up by an account that is nobody here: write the id "
         "whole, sha256: and 64 digits\n"
     )
+
+
+def test_what_reads_files_says_so_where_a_socket_is_named(served, monkeypatch):
+    monkeypatch.delenv("VMSTATE_LEDGER")
+    for line, bundle in (("audit", ", or a bundle's folder"), ("export bundle", "")):
+        reads = f"{line.split()[0]} reads the ledger's file, and vm.sock is a socket"
+        how = f"name the file with --ledger{bundle}, under an account that may read it"
+        done = served.run(f"vmstate {line}")
+        assert (done.code, done.err) == (2, f"error: {reads}: {how}\n")
+    served.ok("vmstate export bundle --ledger vmstate.db")
+    served.ok("vmstate audit bundle")
+
+
+def test_keys_are_listed_as_the_law_in_force_at_the_socket_has_them(served):
+    assert "bob" in served.ok("vmstate keys list")
+    served.write("mine.toml", "")
+    assert served.run("vmstate keys list --constitution mine.toml").code == 6

@@ -5,7 +5,7 @@ rule's table name is its id in every receipt, denial and diff. People, reasons, 
 are typed guards under `needs`, never expressions, so that what a rule asks for can be proved.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -108,6 +108,8 @@ class ReasonNeed(Table):
 
 class ApprovalNeed(Table):
     """`count` distinct people of these groups, never the requester or who stands for them."""
+
+    instead: ClassVar[str] = "; stages are a list of such tables, [{ … }, { … }]"
 
     count: Annotated[int, Field(ge=1, le=16)]  # more signatures would not fit a receipt
     of: Words

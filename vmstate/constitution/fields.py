@@ -78,7 +78,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-Duration = Annotated[timedelta, from_text(canonical.parse_duration, timedelta)]
+_NO_DURATION = "a duration, write '15m' or '1h30m' in quotes"
+Duration = Annotated[timedelta, from_text(canonical.parse_duration, timedelta, _NO_DURATION)]
 Exact = Annotated[Decimal, from_text(canonical.parse_decimal, Decimal)]
 Key = Annotated[PublicKey, from_text(PublicKey.parse, PublicKey)]
 Word = Annotated[str, checked(_check_word)]

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from vmstate.canonical import format_decimal, format_duration
-from vmstate.constitution.document import ApprovalNeed, Cost, Escalation, FactNeed
+from vmstate.constitution.document import ApprovalNeed, Cost, Escalation, Fact, FactNeed
 from vmstate.constitution.facts import Value
 from vmstate.constitution.people import People
 from vmstate.constitution.unmet import Unmet
@@ -294,17 +294,26 @@ def guards_of(rule: str, escalation: Escalation) -> tuple[Guard, ...]:
     return tuple(guards)
 
 
-def describe_needs(escalation: Escalation) -> tuple[str, ...]:
-    """What a rule asks for beside who asks, a phrase for each guard."""
+def describe_needs(escalation: Escalation, facts: Mapping[str, Fact]) -> tuple[str, ...]:
+    """What a rule asks for beside who asks, a phrase for each guard; `facts` are the law's."""
     needs = escalation.needs
     phrases = []
     if needs.reason is not None:
         phrases.append(f"a reason of {needs.reason.min_length} characters")
-    phrases += [f"{name} {describe_fact_need(need)}" for name, need in needs.facts.items()]
+    for name, need in needs.facts.items():
+        source = describe_source(facts[name])
+        phrases.append(f"{name} {describe_fact_need(need)}{f', {source}' if source else ''}")
     phrases += [f"approval by {one.count} of {', '.join(one.of)}" for one in needs.approval]
     if escalation.cost is not None:
         phrases.append(f"{escalation.cost.amount} from budget {escalation.cost.budget}")
     return tuple(phrases)
+
+
+def describe_source(fact: Fact) -> str:
+    """`attested by sensors, at most 5m old`; empty for what a requester may state."""
+    if fact.attested_by is None or fact.max_age is None:
+        return ""
+    return f"attested by {fact.attested_by}, at most {format_duration(fact.max_age)} old"
 
 
 def describe_limits(escalation: Escalation) -> tuple[str, ...]:

@@ -82,14 +82,19 @@ def spell_place(place: Sequence[str | int]) -> str:
     return ".".join(parts)
 
 
-def describe(error: ErrorDetails, known_keys: tuple[str, ...]) -> str:
-    """Say what pydantic found as: what was seen, what was needed, what to write."""
-    seen = spell_seen(error["input"])
+def describe(error: ErrorDetails, model: object) -> str:
+    """Say what pydantic found in a file read as `model`: what was seen, what to write."""
+    seen, loc = spell_seen(error["input"]), error["loc"]
+    known_keys = keys_at(model, loc)
     match error["type"]:
         case "extra_forbidden":
             key = str(error["loc"][-1])
-            known = ", ".join(known_keys)
+            known = ", ".join(known_keys) + getattr(kind_at(model, loc[:-1]), "instead", "")
             return f"unknown key{did_you_mean(key, known_keys)}: known here are {known}"
+        case "model_type" | "model_attributes_type":
+            keys = _needed(kind_at(model, loc)) or keys_at(model, (*loc, ""))
+            table = ", ".join(f"{key} = …" for key in keys)
+            return f"{seen} is not a table: write {{ {table} }}"
         case "int_type":
             return f"{seen} is not a whole number: write it without quotes or a point"
         case "string_type":
@@ -116,7 +121,7 @@ def misfits(model: type[BaseModel], error: ValidationError) -> list[tuple[Place,
     found = error.errors()
     places = [place_of(one["loc"]) for one in found]
     return [
-        (place, describe(one, keys_at(model, one["loc"])))
+        (place, describe(one, model))
         for place, one in zip(places, found, strict=True)
         # A list whose only item is wrong is reported as too short as well: that is not news.
         if one["type"] != "too_short" or not any(_is_below(other, place) for other in places)
@@ -150,6 +155,13 @@ def keys_at(model: object, loc: Place) -> tuple[str, ...]:
     if isinstance(around, type) and issubclass(around, BaseModel):
         return tuple(f.alias or n for n, f in around.model_fields.items())
     return ()
+
+
+def _needed(kind: object) -> tuple[str, ...]:
+    """The keys without which such a table is none."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return ()
+    return tuple(f.alias or n for n, f in kind.model_fields.items() if f.is_required())
 
 
 def kind_at(model: object, place: Place) -> object:

@@ -293,8 +293,9 @@ def _groups(
     document: Document, groups: tuple[str, ...], place: Place, *, also: str | None = None
 ) -> Iterator[Finding]:
     for index, group in enumerate(groups):
-        if group not in document.groups and group != also:
-            what = _unknown(group, document.groups, "group")
+        known = (*document.groups, *([] if also is None else [also]))
+        if group not in known:
+            what = _unknown(group, known, "group")
             yield place, what, ((*place, index), ("groups", NAMES))
 
 

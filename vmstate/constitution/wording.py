@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from vmstate.canonical import format_duration
 from vmstate.constitution.document import Escalation, Fact
-from vmstate.constitution.guards import describe_fact_need, describe_limits
+from vmstate.constitution.guards import describe_fact_need, describe_limits, describe_source
 from vmstate.constitution.law import Constitution
 from vmstate.errors import InputError
 
@@ -128,9 +128,7 @@ def rule_rows(constitution: Constitution, rule_id: str, rule: Escalation) -> Row
 
 
 def _source(fact: Fact) -> str:
-    if fact.attested_by is None or fact.max_age is None:
-        return "on the requester's word"
-    return f"attested by {fact.attested_by}, at most {format_duration(fact.max_age)} old"
+    return describe_source(fact) or "on the requester's word"
 
 
 def legend_rows(constitution: Constitution) -> Rows:

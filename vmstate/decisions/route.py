@@ -58,7 +58,7 @@ def _rungs_from(law: Law, principal: str, held: str) -> list[Rung]:
         if table.from_ != held:
             continue
         if requester is None or not RequesterGuard("", requester)(case):
-            needs, limits = describe_needs(table), describe_limits(table)
+            needs, limits = describe_needs(table, law.document.facts), describe_limits(table)
             rungs.append(Rung(rule, held, table.to, table.trigger, table.ttl, needs, limits))
     return sorted(rungs, key=lambda rung: (len(rung.needs), rung.rule))
 

@@ -18,7 +18,7 @@ from vmstate.interfaces.cli.options import (
     type_passphrase,
 )
 from vmstate.interfaces.cli.output import emit, say, table
-from vmstate.interfaces.cli.settings import Command, Group, Settings
+from vmstate.interfaces.cli.settings import Command, Group, Look, Settings
 
 if TYPE_CHECKING:
     from vmstate.constitution.document import Principal
@@ -105,13 +105,16 @@ def show_key(settings: Settings, file: Path, who: str | None, passphrase_file: P
     say(f"{public.kind} {public.fingerprint}")
 
 
-@keys.command("list", cls=Command)
+@keys.command("list", cls=Look)
 @click.pass_obj
 def list_keys(settings: Settings) -> None:
-    """List the names under [principals], with their keys' fingerprints as ssh shows them."""
-    bodies = [
-        _body(name, principal) for name, principal in settings.law().document.principals.items()
-    ]
+    """List the names under [principals], with their keys' fingerprints as ssh shows them.
+
+    At a socket (and without --constitution) those of the law in force there.
+    """
+    asks = settings.at_socket and "constitution" not in settings.typed
+    law = settings.authority().constitution if asks else settings.law()
+    bodies = [_body(name, principal) for name, principal in law.document.principals.items()]
     if settings.json:
         listed: list[Json] = [*bodies]
         emit({"ok": True, "principals": listed})

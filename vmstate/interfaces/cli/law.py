@@ -117,6 +117,10 @@ def _prepare(
     except ConstitutionError as error:
         named = (one.replace("the new constitution", str(file), 1) for one in error.problems)
         raise ConstitutionError(tuple(named)) from error
+    if wrong := _pointless(door, file, seen):
+        if output is not None:
+            raise InputError(f"{wrong}; nothing was written")
+        say(f"warning: {wrong}")
     lines = list(differences(seen.old_toml.decode(), toml.decode(), file.name))
     prepared = None
     if output is not None:
@@ -142,10 +146,21 @@ def _prepare(
     for line in lines:
         click.echo(_coloured(line) if sys.stdout.isatty() else line)
     _say_effects(seen)
+    if output is None and wrong:
+        return
     if output is None:
         say(f"next: prepare it, vmstate amend {file} --as NAME -o request.json")
     else:
         say(f"next: have it signed, vmstate sign {output} --law {file} --key KEY")
+
+
+def _pointless(door: "Door", file: Path, seen: "Amendment") -> str:
+    """Why asking for this law would be refused whoever signed it; empty if it need not be."""
+    if door.constitution.document.amendment is None:
+        return "the law in force has no [amendment]: it can never be changed"
+    if seen.new == seen.old:
+        return f"nothing changes: {file} says what the law in force says"
+    return ""
 
 
 def _coloured(line: str) -> str:

@@ -55,6 +55,20 @@ def _open(settings: Settings) -> "Ledger":
     return ledger
 
 
+def _require_file(settings: Settings, verb: str) -> None:
+    """Refuse to guess a file where a socket was meant: a service hands out no ledger.
+
+    Raises:
+        InputError: a socket is named, and no ledger's file.
+    """
+    if settings.socket and settings.ledger == Settings().ledger and "ledger" not in settings.typed:
+        bundle = ", or a bundle's folder" if verb == "audit" else ""
+        raise InputError(
+            f"{verb} reads the ledger's file, and {settings.socket} is a socket: name the file "
+            f"with --ledger{bundle}, under an account that may read it"
+        )
+
+
 class _File:
     """What receipts are read from: the ledger's file, as many of them as there are."""
 
@@ -219,6 +233,7 @@ def export(settings: Settings, folder: Path) -> None:
     """
     from vmstate.ledger.bundle import export as write_bundle
 
+    _require_file(settings, "export")
     ledger = _open(settings)
     with progress("exporting") as bar:
         bundle = write_bundle(ledger, folder, progress=bar)
@@ -263,6 +278,7 @@ def audit(settings: Settings, folder: Path | None, kept: Path | None, demanded: 
                 raise LedgerNotFound(f"there is no folder {folder}: name an exported one")
             report = audit_bundle(folder, kept=note, log_key=key, progress=bar)
         else:
+            _require_file(settings, "audit")
             report = audit_ledger(_open(settings), kept=note, log_key=key, progress=bar)
     _show_audit(settings, report, time.monotonic() - began, demanded=key is not None)
     raise SystemExit(OK if report.is_good else FAILED)

@@ -14,6 +14,7 @@ from vmstate.interfaces.cli.settings import FAILED, Command, Look, Settings
 if TYPE_CHECKING:
     from vmstate.constitution.law import Constitution
 
+_WARNING = click.style("warning", fg="yellow", bold=True)
 _PRESETS = ("starter", "agent", "vaultmesh")
 
 
@@ -33,6 +34,7 @@ def init(settings: Settings, preset: str, *, in_git: bool) -> None:
     A constitution that is there already is kept, and used. A ledger that holds nothing yet takes
     over an edited constitution; one that was used never does.
     """
+    from vmstate.constitution.unable import find_unable
     from vmstate.ledger.place import check_place, key_path
 
     path, ledger = settings.constitution, settings.ledger
@@ -53,7 +55,9 @@ def init(settings: Settings, preset: str, *, in_git: bool) -> None:
         made = f"{ledger} and {key_path(ledger).name}"
     if settings.json:
         body: dict[str, Json] = {"constitution": str(path), "digest": law.digest}
-        emit({"ok": True, **body, "ledger": str(ledger), "log_key": log_key or None})
+        warnings: list[Json] = [] if wrote else [*find_unable(law)]
+        body |= {"ledger": str(ledger), "log_key": log_key or None, "warnings": warnings}
+        emit({"ok": True, **body})
         return
     click.echo(f"{path}: {law.name} {law.version}{'' if wrote else ' (kept)'}")
     click.echo(f"{made}")
@@ -64,7 +68,17 @@ def init(settings: Settings, preset: str, *, in_git: bool) -> None:
         say("next: read the constitution, put your own people into it, and run init again;")
         say("      then ask for something: vmstate escalate --help")
     else:
+        if unable := find_unable(law):
+            what = f"{count(len(unable), 'thing')} under this law as it stands"
+            say(f"{_WARNING}: nobody can do {what}: vmstate check names them")
         say("next: ask for something: vmstate escalate --help")
+
+
+def _warn(law: "Constitution") -> None:
+    from vmstate.constitution.unable import find_unable
+
+    for line in find_unable(law):
+        say(f"{_WARNING}: {line}")
 
 
 def _create(settings: Settings, law: "Constitution") -> str:
@@ -122,8 +136,12 @@ def _require_outside_git(path: Path, *, in_git: bool) -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.pass_obj
 def check(settings: Settings, file: Path | None) -> None:
-    """Say what is wrong with a constitution, line by line; exits 1 if anything is."""
+    """Say what is wrong with a constitution, line by line; exits 1 if anything is.
+
+    What it leaves nobody able to do is a warning: keys, say, may be added later.
+    """
     from vmstate.constitution.loading import load_constitution
+    from vmstate.constitution.unable import find_unable
 
     path = file or settings.constitution
     try:
@@ -143,6 +161,7 @@ def check(settings: Settings, file: Path | None) -> None:
             "constitution": str(path),
             "digest": law.digest,
             "problems": [],
+            "warnings": [*find_unable(law)],
         }
         emit({**body, "name": law.name, "version": law.version, "escalations": rules})
         return
@@ -150,6 +169,7 @@ def check(settings: Settings, file: Path | None) -> None:
     click.echo(f"{path}: {law.name} {law.version} is well formed")
     click.echo(f"  {profiles}, {count(rules, 'escalation')}")
     click.echo(f"  {law.digest}")
+    _warn(law)
 
 
 @click.command(cls=Look)

@@ -269,7 +269,10 @@ def _say_law(settings: Settings, prepared: "Request", file: Path | None) -> None
     except ConstitutionError:
         old = None
     if old is None or old.digest != prepared.constitution:
-        say(f"{file} is the law asked for; {settings.constitution} is not the one in force")
+        same = settings.constitution.resolve() == file.resolve()
+        where = "that is in no file here" if same else f"{settings.constitution} is another"
+        say(f"{file} is the law asked for; how it differs from the one in force is not shown:")
+        say(f"  {where}; vmstate constitution show > in-force.toml, then --constitution with that")
         return
     for line in differences(old.toml.decode(), toml.decode(), file.name):
         say(line)
