@@ -85,6 +85,7 @@ STUBBORN = "trap '' TERM; echo $$ > $HERE/ready; while :; do echo x >> $HERE/eff
 def test_a_command_that_ends_by_itself_is_told_nothing(stage):
     outcome = stage.run("exit 7")
     assert (outcome.code, outcome.ended, outcome.left) == (7, None, ())
+    stage.vm.release(WHO, stage.lease)
     assert stage.run("kill -KILL $$").code == 137
 
 
