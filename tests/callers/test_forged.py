@@ -6,6 +6,7 @@ import pytest
 
 from vmstate.decisions.command import Amend, HandIn, SetLock, make_command
 from vmstate.errors import LedgerUnavailable
+from vmstate.interfaces.cli.rows import spell_by
 from vmstate.serving import REFUSALS
 from vmstate.signing import approve
 
@@ -69,7 +70,10 @@ def test_a_forged_signature_is_refused_by_the_account_that_sent_it(forging, code
     named = by_code["not_caller"]
     assert named.message == f"the account agent asks as {claimed}, may ask as {AGENT}"
     assert (denied.fields["who"]["actor"], denied.fields["who"]["proof"]) == (claimed, "none")
-    assert denied.who.endswith(" (not proven)")
+    assert denied.by == f"{claimed} (not proven)"
+    about = denied.fields["who"]["principal"]
+    assert denied.who == (denied.by if about == claimed else about)
+    assert spell_by(denied) == ("" if about == claimed else denied.by)
     service.check_audit()
 
 

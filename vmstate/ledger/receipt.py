@@ -250,9 +250,16 @@ class Receipt:
 
     @property
     def who(self) -> str:
-        """Whom it is about, as people read it; of a name that nothing proved it says so."""
+        """Whom it is about, as people read it; who asked without being proven is said to."""
         who = self.fields["who"]
-        return f"{who['principal'] or ''}{' (not proven)' if who['proof'] == 'none' else ''}"
+        principal = str(who["principal"] or "")
+        return self.by if principal == who["actor"] else principal
+
+    @property
+    def by(self) -> str:
+        """Who asked, likewise; empty where nobody did."""
+        who = self.fields["who"]
+        return f"{who['actor'] or ''}{' (not proven)' if who['proof'] == 'none' else ''}"
 
     @property
     def folded(self) -> int:

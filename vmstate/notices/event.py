@@ -96,9 +96,8 @@ def _denied(notice: Notice, receipt: Receipt) -> str:
     """Who was, as far as it is one; the receipt is of the last of several."""
     if notice.fold == OTHERS:
         return "others were"
-    who = receipt.fields["who"]
     if notice.is_for_others:
-        return f"{who['actor']}, asking for others, was"
+        return f"{receipt.by}, asking for others, was"
     return "unknown names were" if notice.is_of_many else f"{receipt.who} was"
 
 

@@ -18,7 +18,7 @@ def spell_by(receipt: "Receipt") -> str:
     """On whose word, where that is not whom it is about; nothing where nobody asked."""
     who = receipt.fields["who"]
     actor = who["actor"]
-    return str(actor) if actor not in {None, who["principal"]} else ""
+    return receipt.by if actor not in {None, who["principal"]} else ""
 
 
 def spell_what(receipt: "Receipt") -> str:
