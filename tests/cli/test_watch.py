@@ -129,6 +129,19 @@ def test_on_a_terminal_it_fills_the_screen_until_told_to_stop(started):
         os.close(main)
 
 
+def test_on_a_terminal_a_warning_of_the_constitutions_file_stays_on_top(live, started):
+    (live.path / "constitution.toml").unlink()
+    main, side = pty.openpty()
+    settings = {**os.environ, "COLUMNS": "100", "LINES": "30", "TERM": "xterm"}
+    started(env=settings, stdout=side, stderr=side)
+    os.close(side)
+    try:
+        _, _, shown = _read_until(main, "\x1b[?1049h", "LATEST").partition("\x1b[?1049h")
+    finally:
+        os.close(main)
+    assert "constitution.toml decides nothing here: there is no such file" in shown
+
+
 def _read_until(terminal, *wanted):
     """What a terminal shows up to the last of these words, one after the other."""
     seen, place, deadline = "", 0, time.monotonic() + PATIENCE_SECONDS

@@ -30,7 +30,7 @@ class Settings:
     `typed` names those that stand on the command line, and not only in the environment. An empty
     `socket` is none: the ledger's file is opened. `looks` is set by verbs that write to no ledger,
     `returns` by those that grant nothing: both go on whatever the constitution's file says, and
-    warn of it unless they are `quiet`.
+    warn of it unless they are `quiet`. `warned` is what was said then.
     """
 
     constitution: Path = Path("constitution.toml")
@@ -41,6 +41,7 @@ class Settings:
     looks: bool = False
     returns: bool = False
     quiet: bool = False
+    warned: str = ""
     typed: set[str] = field(default_factory=set)
 
     @property
@@ -99,11 +100,10 @@ class Settings:
             authority = Authority.open(None, self.ledger, serving=serving)  # or says the same again
             fault, remedies = self._fault(authority, error)
             if self.returns:
+                self.warned = f"{self.constitution} decides nothing here: {fault}"
                 mark = click.style("warning", fg="yellow", bold=True)
-                lines = "\n  ".join(
-                    (f"{mark}: {self.constitution} decides nothing here: {fault}", *remedies)
-                )
-                click.echo("" if self.quiet else lines, err=True, nl=not self.quiet)
+                if not self.quiet:
+                    click.echo("\n  ".join((f"{mark}: {self.warned}", *remedies)), err=True)
                 return authority
             authority.close()
             what = "\n  ".join(

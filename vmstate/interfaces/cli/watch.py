@@ -94,7 +94,7 @@ def watch(settings: Settings, *, once: bool) -> None:
     if once:
         _once(settings, look(door), live=live)
     elif live:
-        _on_a_screen(door)
+        _on_a_screen(door, settings.warned)
     else:
         _in_a_pipe(settings, door)
 
@@ -202,17 +202,19 @@ def _say_change(settings: Settings, at: datetime, mark: str, row: Row) -> None:
 # ---- on a screen ----------------------------------------------------------------------------
 
 
-def _on_a_screen(door: "Door") -> None:
+def _on_a_screen(door: "Door", warning: str) -> None:
+    """`warning` stays on top: what was said before is on the screen that this one covers."""
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
 
-    shown = draw(look(door))
+    above = (Text(warning, "bold yellow"),) if warning else ()
+    shown = Group(*above, draw(look(door)))
     with Live(shown, console=Console(), screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(LOOK_SECONDS)
             try:
-                shown = draw(look(door))
+                shown = Group(*above, draw(look(door)))
                 live.update(shown, refresh=True)
             except LedgerError as error:
                 live.update(Group(Text(f"{error}; looking again", "bold red"), shown), refresh=True)
