@@ -168,7 +168,7 @@ def test_a_ledger_that_may_not_be_read_is_named(closed):
 def test_a_ledger_that_may_not_be_written_grants_nothing_and_says_so(closed):
     done = closed(ASK, {"vmstate.db": READABLE})
     assert done.returncode == 6
-    assert "vmstate.db: the ledger can't be opened here: check its folder" in done.stderr
+    assert "vmstate.db: this account may not write the ledger, and reads it while" in done.stderr
     assert done.stdout == ""
 
 

@@ -54,9 +54,9 @@ def why_closed(path: Path) -> str:
         return "the ledger can't be opened here: check its folder, owner and mode"
     beside = " and ".join(path.name + suffix for suffix in SIDE_FILES)
     return (
-        f"who may not write the ledger reads it while {beside} are there and may be read too: "
-        "they are once its owner has written to it with its present mode; or take a copy, "
-        "vmstate export"
+        f"this account may not write the ledger, and reads it while {beside} are there and may be "
+        "read too: they are once its owner has written to it with its present mode; or take a "
+        "copy, vmstate export"
     )
 
 
