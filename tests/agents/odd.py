@@ -35,6 +35,11 @@ def list_tools(_params):
 
 
 def call(params):
+    for step in range(params["arguments"].get("steps", 0)):
+        told = {"progressToken": params["_meta"]["progressToken"], "progress": step + 1}
+        say({"jsonrpc": "2.0", "method": "notifications/progress", "params": told})
+    if params["arguments"].get("stays"):
+        sys.stdin.readline()
     match params["name"]:
         case "die":
             sys.exit(1)

@@ -1,12 +1,18 @@
 """An agent that is sent what it does not read: neither others nor its own authority wait for it."""
 
+import asyncio
+import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import mcp_types as types
 import pytest
 from mcp.shared.message import SessionMessage
 
+from vmstate.interfaces.mcp.upstream import Child
+
+ODD = str(Path(__file__).with_name("odd.py"))
 pytestmark = pytest.mark.anyio
 
 
@@ -61,3 +67,19 @@ async def test_a_call_of_an_agent_that_reads_nothing_is_stopped_when_its_lease_e
             while not desks.receipts("auth_failure"):
                 await anyio.sleep(0.01)
     assert desks.behind.cancelled == 1
+
+
+async def test_what_a_server_says_of_its_progress_does_not_pile_up_before_who_reads_nothing(desks):
+    arguments = {"steps": 3_000, "stays": True}
+    target = Child((sys.executable, ODD, "plain"))
+    with anyio.fail_after(30):
+        async with desks.open(target=target) as gate, raw_at(gate) as raw:
+            asked = {"name": "look", "arguments": arguments, "_meta": {"progressToken": 7}}
+            await raw.ask("tools/call", asked)
+            most, told = 0, [0]
+            for _ in range(50):
+                await anyio.sleep(0.01)
+                most = max(most, len(asyncio.all_tasks()))
+            while told[-1] != arguments["steps"]:  # the newest is told
+                told.append((await raw.read()).params["progress"])
+    assert most < 200

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import select
 import shutil
 import signal
 import struct
@@ -144,6 +145,46 @@ def test_what_was_asked_last_is_answered_before_a_gate_whose_agent_leaves_ends(g
     gate.process.stdin.close()
     assert json.loads(gate.answers.readline())["error"]["code"] == -32700
     assert gate.process.wait(SECONDS) == 0
+
+
+def test_what_comes_last_is_a_line_although_its_break_is_missing(gate):
+    gate.say(b"{")
+    gate.process.stdin.close()
+    assert json.loads(gate.answers.readline())["error"]["code"] == -32700
+
+
+def test_a_line_without_end_is_not_kept_and_is_answered(gate):
+    much = "a" * 40_000_000
+    named = '"method": "tools/call", "params": {"name": "look", "arguments": {"x": "' + much + '"}}'
+    long = {"code": -32600, "message": "what came is a message of more than 4,194,304 bytes"}
+    first = gate.ask('{"jsonrpc": "2.0", "id": 5, ' + named + "}")
+    last = gate.ask("{" + named + ',"jsonrpc":"2.0","id":6}')
+    ours = gate.ask('{"jsonrpc": "2.0", "id": 5, "result": {"x": "' + much + '"}}')
+    told = [(one["id"], one["error"]) for one in (first, last, ours)]
+    assert told == [(5, long), (6, long), (None, long)]
+    assert gate.ask(_call("look"))["result"]["content"][0]["text"] == "looked"
+    kept = Path(f"/proc/{gate.process.pid}/status").read_text(encoding="utf-8")
+    assert int(kept.split("VmHWM:")[1].split()[0]) * 1_024 < 4 * len(much)
+
+
+def test_an_agent_that_takes_no_answers_is_heard_no_further_until_it_does(gate):
+    ping = b'{"jsonrpc": "2.0", "id": 7, "method": "ping"}\n'
+    os.set_blocking(gate.process.stdin.fileno(), False)
+    asked, untaken = ping * 20_000, 0
+    while select.select([], [gate.process.stdin], [], 0.5)[1] and untaken < len(asked):
+        untaken += os.write(gate.process.stdin.fileno(), asked[untaken:])
+    assert untaken < len(asked) / 2
+    os.set_blocking(gate.process.stdin.fileno(), True)
+    threading.Thread(target=gate.say, args=(asked[untaken:],)).start()
+    assert all(json.loads(gate.answers.readline())["result"] == {} for _ in range(20_000))
+
+
+@pytest.mark.parametrize(("closed", "name"), [("<&-", "input"), (">&-", "output")])
+def test_a_gate_with_nobody_at_its_pipe_says_so(folder, closed, name):
+    command = f"{VMSTATE} gate --as agent:7 -- {sys.executable} {ODD} plain {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=folder, stderr=subprocess.PIPE, check=False)
+    said = f"error: standard {name} is closed: over stdio an agent has to be there\n"
+    assert (done.returncode, done.stderr.decode()) == (2, said)
 
 
 def test_a_gate_whose_answers_nobody_reads_any_more_ends(gate, folder):

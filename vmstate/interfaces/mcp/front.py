@@ -23,12 +23,16 @@ from mcp.shared.message import SessionMessage
 from pydantic import AnyHttpUrl
 
 from vmstate.errors import InputError, LedgerError
-from vmstate.interfaces.mcp.pipe import messages_alone, read_messages, write_messages
+from vmstate.interfaces.mcp.pipe import (
+    MESSAGE_BYTES,
+    messages_alone,
+    read_messages,
+    write_messages,
+)
 from vmstate.interfaces.mcp.warden import Warden
 from vmstate.keys import token_digest
 
 STOP_SECONDS = 5  # in which connections may end by themselves when a server is told to stop
-BODY_BYTES = 4_194_304  # of one message
 
 
 def caller_by_token() -> str:
@@ -104,7 +108,7 @@ async def serve_http(server: Server[Any], warden: Warden, listen: str) -> None:
     shown = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
     app = server.streamable_http_app(
         host=host,
-        max_request_body_size=BODY_BYTES,
+        max_request_body_size=MESSAGE_BYTES,
         auth=AuthSettings(issuer_url=AnyHttpUrl(f"http://{shown}"), resource_server_url=None),
         token_verifier=Tokens(warden),
     )

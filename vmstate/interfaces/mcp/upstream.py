@@ -62,6 +62,33 @@ class UpstreamSilent(UpstreamGone):
     """The server behind the gate lives, and did not answer in time."""
 
 
+_Progress = tuple[float, float | None, str | None]
+
+
+@dataclass(slots=True)
+class _Telling:
+    """Tells an agent how far its call is: while it is still being told, only the newest is kept.
+
+    A server may say so without pause, and an agent need not read.
+    """
+
+    out: ProgressFnT | None
+    _newest: _Progress | None = None
+    _is_busy: bool = False
+
+    async def tell(self, progress: _Progress) -> None:
+        self._newest = progress
+        if self.out is None or self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            while (newest := self._newest) is not None:
+                self._newest = None
+                await self.out(*newest)
+        finally:
+            self._is_busy = False
+
+
 @dataclass(slots=True)
 class Upstream:
     """A connection to the server; `gone` is set once a child has ended, for good.
@@ -90,12 +117,11 @@ class Upstream:
         # agent's own client does, and lists all tools for it.
         asked = params.model_copy(update={"meta": own_meta(params.meta), "task": None})
         request = types.CallToolRequest(params=asked)
-        waiting = anyio.CancelScope()
+        waiting, telling = anyio.CancelScope(), _Telling(tell)
 
         async def heard(progress: float, total: float | None, message: str | None) -> None:
             waiting.deadline = anyio.current_time() + self.answer_seconds
-            if tell is not None:
-                await tell(progress, total, message)
+            await telling.tell((progress, total, message))
 
         return await self._ask(
             lambda: self.session.send_request(request, _CALLED, progress_callback=heard), waiting
