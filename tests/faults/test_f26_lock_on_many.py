@@ -138,6 +138,46 @@ def test_time_ended_what_was_over_before_the_lock_and_the_lock_all_else(stage):
         assert vm.lease(one.lease).ended.wall == at
 
 
+def forward(_stage, clock, _vm):
+    """The lease is of an earlier boot, and the wall is set forward before its end is written."""
+    clock.reboot(down_for=MINUTE)
+    yield
+    clock.step_wall(600 * MINUTE)
+
+
+def in_the_past(_stage, clock, _vm):
+    """The lock is set by a clock that lost all leases of before."""
+    clock.reboot(down_for=MINUTE, wall_error=-600 * MINUTE)
+    yield
+
+
+def by_boot_hand(stage, clock, vm):
+    """The leases had run out by the boot hand alone."""
+    clock.step_wall(-600 * MINUTE)
+    stage.climb(vm, LAST, "guardian")
+    clock.advance(61 * MINUTE)
+    yield
+
+
+@pytest.mark.usefixtures("killed")
+@pytest.mark.parametrize("story", [forward, in_the_past, by_boot_hand])
+def test_whatever_the_clock_did_about_a_lock_what_fell_stays_over_and_the_ledger_audits(
+    stage, crowd, story
+):
+    vm, clock = crowd
+    telling = story(stage, clock, vm)
+    next(telling)
+    lock(vm)
+    assert audit_ledger(vm.ledger).findings == ()
+    next(telling, None)
+    assert not any(vm.may(name, "operator") for name in NAMES)
+    vm.settle([LAST])
+    assert audit_ledger(vm.ledger).findings == ()
+    export(vm.ledger, stage.folder / "bundle")
+    assert audit_bundle(stage.folder / "bundle").findings == ()
+    settled(stage, vm)
+
+
 @pytest.mark.usefixtures("killed")
 def test_a_lock_on_a_profile_fells_what_includes_it_and_nothing_below(stage, crowd):
     vm, clock = crowd

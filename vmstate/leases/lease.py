@@ -220,7 +220,8 @@ class LeaseStack:
     def _overdue(self, lease: Lease, now: Moment) -> Overdue:
         """`lease` as if it stood on nothing."""
         fall = self.felled.get(lease.seq)
-        if fall is not None and self.left(lease, fall.lock.locked) > timedelta():
+        # As of the lock: whatever the clock has shown since, what it ended then had not run out.
+        if fall is not None and not passed(lease.deadline, fall.lock.locked):
             at = fall.lock.locked
             return Overdue(lease, LOCKED, self.below(lease), at.wall, at, elapsed(at, now), fall)
         ending = self._ending_of(lease, now)

@@ -72,8 +72,12 @@ class Held:
             self.ends_at = before[0]
         self.ends_at = min(before[0], self.ends_at, until)
 
-    def end(self, receipt: Receipt) -> Iterator[str]:
-        """Take the receipt of its end; says what in it does not fit."""
+    def end(self, receipt: Receipt, set_back: timedelta) -> Iterator[str]:
+        """Take the receipt of its end; says what in it does not fit.
+
+        The wall was set back by `set_back` until now: a deadline on it that was so near may have
+        passed by the other hand.
+        """
         what, due = receipt.fields["what"], receipt.fields["due"]
         self.ending, self.unseated = what["ending"], what["setup"]
         ends_at = {EXPIRED: self.expires_at, IDLE: self.ends_at}.get(self.ending)
@@ -82,8 +86,9 @@ class Held:
         if self.felled is not None and self.ending == LOCKED:
             yield from self._end_by_fall(due)
             return
-        if ends_at is not None and self.felled is not None and self.over_at < ends_at:
-            yield f"says time ended {receipt.lease!r}, which {self.felled.id} had ended"
+        fall = self.felled
+        if fall is not None and ends_at is not None and self.over_at < ends_at - set_back:
+            yield f"says time ended {receipt.lease!r}, which {fall.id} had ended"
         if receipt.outcome == "reverted" and self.over_at <= receipt.at:
             yield f"gives {receipt.lease!r} back after its end"
         if self.ending == USES_SPENT and not self.is_spent:

@@ -80,13 +80,14 @@ class LockBook:
     def goes_on(self, receipt: Receipt) -> bool:
         """Whether a lease's end may be one of those that the lock just set wrote itself.
 
-        What it left owed says when it was due; what time ends after it would be due later.
+        What it left owed says when it was due; what time ends after it is due later and written
+        later. Under a clock that was set back, what was over by the other hand is due later too.
         """
         lock, due = self.unswept, receipt.fields["due"]
         if lock is None or due is None:
             return True
         owed = (receipt.fields["what"]["detail"] or {}).get("lock") == lock.id
-        return not owed and parse_at(due) <= lock.locked.wall
+        return not owed and min(parse_at(due), receipt.at) <= lock.locked.wall
 
     def end_faults(
         self, receipt: Receipt, held: Held, law: Constitution | None, people: People

@@ -227,6 +227,7 @@ def _clock(replay: Replay, receipt: Receipt, seq: int) -> None:
         replay.stepped += timedelta(microseconds=abs(detail["step_us"]))
         replay.back = receipt.id if steps_back(detail["step_us"]) else replay.back
     if detail["kind"] == "regression":
+        replay.back = receipt.id
         replay.voided_below = seq
         until = detail["held_until"]
         replay.held_until = None if until is None else parse_at(until)
@@ -371,7 +372,7 @@ def _ended(replay: Replay, receipt: Receipt, seq: int) -> None:
     if what["ending"] == LOCKED:
         replay.find_all(replay.locks.end_faults(receipt, held, replay.law, replay.people), seq)
     replay.locks.ends += 1
-    replay.find_all(held.end(receipt), seq)
+    replay.find_all(held.end(receipt, replay.set_back), seq)
     replay.on_end(held)
 
 
