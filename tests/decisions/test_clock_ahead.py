@@ -185,11 +185,41 @@ def test_set_back_is_told_until_time_has_caught_up(world):
     assert world.vm.signing_after() is None
 
 
-def test_a_reboot_forgets_what_was_seen_and_stays_signable(world):
-    was_ahead(world, 10 * MINUTE)
-    world.vm.signing_after()
+def test_a_reboot_forgets_nothing_of_what_was_seen_and_stays_signable(world):
+    was_ahead(world, timedelta(days=1))
+    back = world.vm.signing_after()
     world.clock.reboot(down_for=timedelta(hours=1))
+    told = world.vm.set_back()
+    assert (told.seen.isoformat(), told.after) == ("2026-01-02T12:01:00+00:00", back)
     assert world.vm.lock(world.one, reason="emergency", key=world.key(world.one)).granted
+    assert world.vm.signing_after() == back
+    assert audit_ledger(world.vm.ledger).findings == ()
+
+
+def test_a_reboot_to_a_clock_in_the_past_is_a_step_back_that_can_be_named(world):
+    world.operator()
+    world.wait(minutes=1)
+    world.operator(world.bob)
+    world.clock.reboot(down_for=MINUTE, wall_error=-timedelta(days=1))
+    assert world.vm.set_back().after is None
+    assert world.vm.signing_after() == world.receipts()[-1].id
+    assert world.receipts()[-1].fields["what"]["detail"]["kind"] == "regression"
+    locked = world.vm.lock(world.one, reason="emergency", key=world.key(world.one))
+    lock = locked.raise_for_denial().fields["what"]["detail"]["lock"]
+    assert world.vm.unlock(world.root, lock, key=world.key(world.root)).granted
+    assert audit_ledger(world.vm.ledger).findings == ()
+
+
+def test_a_recovery_in_the_next_boot_settles_what_was_seen_in_the_one_before(world):
+    world.wait(minutes=400)
+    was_ahead(world, timedelta(days=1))
+    world.vm.signing_after()
+    world.clock.reboot(down_for=MINUTE)
+    prepared = world.vm.prepare_recovery(world.bob, reason="a time server was wrong")
+    fields = {"request": prepared, "reason": prepared.reason, "key": world.key(world.bob)}
+    approvals = (world.approval(prepared, world.root),)
+    assert world.vm.recover(world.bob, approvals=approvals, **fields).granted
+    assert world.vm.set_back() is None
     assert audit_ledger(world.vm.ledger).findings == ()
 
 
@@ -203,6 +233,15 @@ MOVES = st.lists(
     ),
     max_size=12,
 )
+# The wall is wrong by so much after a reboot; of how long that took no hand says anything.
+REBOOTS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(("step", "reboot")), st.integers(-7_200, 7_200)),
+        st.tuples(st.just("wait"), st.integers(1, 1_200)),
+        st.tuples(st.just("write"), st.just(0)),
+    ),
+    max_size=12,
+)
 
 
 def play(world, moves):
@@ -212,6 +251,8 @@ def play(world, moves):
             world.wait(seconds=seconds)
         elif move == "step":
             world.clock.step_wall(timedelta(seconds=seconds))
+        elif move == "reboot":
+            world.clock.reboot(down_for=MINUTE, wall_error=timedelta(seconds=seconds))
         else:
             world.vm.escalate(world.ada, "phoenix", trigger="operator_request")
         yield
@@ -280,3 +321,31 @@ def test_whatever_the_clock_does_a_signature_lasts_no_longer_than_it_was_made_fo
             old = refused_as_old(world, request, approval)
             elapsed = timedelta(microseconds=world.clock.read().boot_us - made)
             assert old or elapsed < 15 * MINUTE
+
+
+@settings(max_examples=60, deadline=None)
+@given(before=REBOOTS, after=REBOOTS)
+def test_no_reboot_revives_what_was_refused_as_too_old_nor_outlaws_what_is_signed_now(
+    make_worlds, before, after
+):
+    """By an order of somebody who may not lock, so that it is judged and never used up."""
+    asked = make_command(SetLock, {"principal": "did:vm:operator:bob", "scope": "all"})
+
+    def signed():
+        return world.vm.ordered(asked, world.key(world.bob))
+
+    def refused_as_old(order):
+        codes = {one.code for one in world.vm.submit(order).unmet}
+        assert "lock_not_admitted" in codes
+        return bool(codes & {"order_stale", "order_set_back"})
+
+    with make_worlds() as world:
+        for _ in play(world, before):
+            assert not refused_as_old(signed())
+        order, old = signed(), False
+        for _ in play(world, after):
+            now = refused_as_old(order)
+            assert now or not old
+            old = now
+            assert not refused_as_old(signed())
+        assert audit_ledger(world.vm.ledger).findings == ()

@@ -38,6 +38,31 @@ def test_an_order_that_was_too_old_stays_so(world):
     assert world.denied(world.vm.submit(order), "order_set_back", "not_proven")
 
 
+def test_a_reboot_revives_nothing_of_what_the_boot_before_it_saw_grow_too_old(world):
+    world.operator()
+    request = world.request()
+    approval = world.approval(request, expires_at=world.now + timedelta(minutes=5))
+    world.wait(minutes=15)
+    world.operator(world.bob)
+    world.clock.step_wall(BACK)
+    assert not world.ask(request, approvals=(approval,)).granted
+    world.clock.reboot(down_for=timedelta(seconds=10))
+    world.operator()
+    denied = world.ask(request, approvals=(approval,))
+    assert world.denied(denied, "approval_missing", "approval_set_back")
+    assert audit_ledger(world.vm.ledger).findings == ()
+
+
+def test_a_reboot_to_a_clock_in_the_past_revives_no_order(world):
+    asked = make_command(SetLock, {"principal": world.one, "scope": "all"})
+    order = world.vm.ordered(asked, world.key(world.one))
+    world.wait(minutes=15)
+    world.operator()
+    world.clock.reboot(down_for=timedelta(seconds=10), wall_error=-timedelta(minutes=14))
+    assert world.denied(world.vm.submit(order), "order_set_back", "not_proven")
+    assert audit_ledger(world.vm.ledger).findings == ()
+
+
 def test_what_was_handed_in_and_too_old_stays_so_and_the_ledger_audits(world):
     world.operator()
     request = world.request()

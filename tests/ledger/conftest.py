@@ -124,6 +124,7 @@ class House:
             origin=self.ledger.origin,
             constitution=LAW.digest,
             nonce=self.nonce(),
+            after=self.vm.signing_after(),
         )
         asked = {"principal": who, "reason": request.reason, "request": request}
         command = make_command(Recover, {**asked, "approvals": self.approve(request, by)})

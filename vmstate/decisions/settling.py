@@ -43,7 +43,8 @@ def clock_entries(state: State, now: Moment) -> tuple[Entry, ...]:
     until = format_at(after.held_until) if after.held_until is not None else None
     detail: dict[str, Json] = {"kind": "regression", "step_us": step, "newest": newest}
     detail["held_until"] = until
-    return (Entry("clock_anomaly", "recorded", grounds, detail=detail, watermark=after),)
+    entry = Entry("clock_anomaly", "recorded", grounds, detail=detail, watermark=after)
+    return (replace(entry, sets_back=True),)
 
 
 def owed(

@@ -15,7 +15,9 @@ up. No reading tells a clock that was set right from one that was set back; but 
 was signed after it was written. So a signature that names the receipt of the newest step back is
 held against what the wall did since then, and every other against all that was seen, or since a
 recovery said that the clock is right. Nothing is revived: before that receipt was written nobody
-could know its id, and the next step back puts another in its place.
+could know its id, and the next step back puts another in its place. A reboot is no way round it:
+the wall that the last boot had seen counts on in the next, and a boot that begins before the newest
+receipt is such a step.
 """
 
 from dataclasses import dataclass, replace
@@ -68,8 +70,9 @@ class Watermark:
     `held_until` is the wall time before which nothing is granted, `recovered` when that was lifted.
     `ahead_us` is how far, in microseconds, the wall was ahead of the boot hand at most, in the boot
     of `newest`: deadlines of earlier boots have passed once any wall seen in this one has.
-    `signed_us` is the same for signatures, where a recovery begins it anew, and `since_us` for
-    those that name `back`: the id of the receipt that put the newest step back on record, or "".
+    `signed_us` is the same for signatures, where a recovery begins it anew and a reboot does not,
+    and `since_us` for those that name `back`: the id of the receipt that put the newest step back
+    on record, or "".
     """
 
     newest: Moment | None = None
@@ -109,6 +112,8 @@ class Watermark:
 
     def latest_wall(self, now: Moment) -> datetime:
         """The latest that the wall can be said to have reached in this boot."""
+        if self.newest is None or self.newest.boot_id != now.boot_id:
+            return now.wall
         return self._reached(self.ahead_us, now)
 
     def signed_wall(self, now: Moment) -> datetime:
@@ -124,13 +129,16 @@ class Watermark:
         seen = self.signed_wall(now)
         if seen - now.wall <= timedelta(microseconds=STEP_US):
             return None
-        said = self.back and not steps_back(self.step_us(now))
+        unsaid = self.is_behind(now) or steps_back(self.step_us(now))
+        said = self.back and not unsaid
         return SetBack(seen, now.wall, self.back if said else None)
 
     def _reached(self, ahead_us: int, now: Moment) -> datetime:
-        if self.newest is None or self.newest.boot_id != now.boot_id:
+        """Of an earlier boot it is known how far it was when the newest receipt was written."""
+        if self.newest is None:
             return now.wall
-        return max(now.wall, from_us(ahead_us + now.boot_us))
+        known = now if self.newest.boot_id == now.boot_id else self.newest
+        return max(now.wall, from_us(ahead_us + known.boot_us))
 
     def left(self, deadline: Moment, now: Moment) -> timedelta:
         """How long until `deadline` by the hand that reaches it first; none or less once passed.
@@ -167,16 +175,15 @@ class Watermark:
 
     def after_recovery(self, now: Moment) -> "Watermark":
         """The mark once a recovery has said that `now` is right."""
-        ahead_us = to_us(now.wall) - now.boot_us
-        return replace(self, held_until=None, recovered=now, signed_us=ahead_us, since_us=ahead_us)
+        ahead_us, here = to_us(now.wall) - now.boot_us, self.after_receipt(now)
+        return replace(here, held_until=None, recovered=now, signed_us=ahead_us, since_us=ahead_us)
 
     def after_receipt(self, now: Moment, *, back: str | None = None) -> "Watermark":
         """The mark once something was written at `now`; `back` is its id if that `steps_back`."""
-        here = signed = since = to_us(now.wall) - now.boot_us
-        if self.newest is not None and self.newest.boot_id == now.boot_id:
-            here, signed = max(here, self.ahead_us), max(here, self.signed_us)
-            since = since if back is not None else max(since, self.since_us)
-        marked = replace(self, newest=now, ahead_us=here, signed_us=signed, since_us=since)
+        since = now.wall if back is not None else self.wall_since(now)
+        walls = (self.latest_wall(now), self.signed_wall(now), since)
+        ahead, signed, since_us = (to_us(wall) - now.boot_us for wall in walls)
+        marked = replace(self, newest=now, ahead_us=ahead, signed_us=signed, since_us=since_us)
         return marked if back is None else replace(marked, back=back)
 
     def since(self, then: Moment, now: Moment) -> timedelta:
