@@ -18,7 +18,6 @@ time it matters. A generator has no context of its own: one that yields inside a
 block to whoever iterates it, until it goes on or is closed. Keep blocks around the loop, not in it.
 """
 
-import asyncio
 import inspect
 import logging
 import os
@@ -168,6 +167,8 @@ class Elevation:
         self._leave(raised)
 
     async def __aenter__(self) -> Self:
+        import asyncio  # noqa: PLC0415 -- who never awaits pays nothing for it
+
         try:
             await _in_thread(self._enter)
         except asyncio.CancelledError as error:
@@ -315,6 +316,7 @@ def requires(
             _require(name, profile, vm, principal, in_drill=in_drill)
 
         if inspect.iscoroutinefunction(function):
+            import asyncio  # noqa: PLC0415 -- who never awaits pays nothing for it
 
             @wraps(function)
             async def later(*args: _P.args, **kwargs: _P.kwargs) -> Any:
@@ -368,6 +370,8 @@ def _way_up(vm: Doorway, principal: str, profile: str) -> str:
 
 async def _in_thread(work: Callable[[], _Result]) -> _Result:
     """Do blocking work in a thread, to its end even if the task is cancelled meanwhile."""
+    import asyncio  # noqa: PLC0415 -- who never awaits pays nothing for it
+
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(task)

@@ -55,8 +55,13 @@ class CommandBase(BaseModel):
     are reported with the others. Under an `idempotency_key` it is answered once, see `once.py`.
     """
 
+    # Of all commands a process makes few, and each is built when the first of its kind is made.
     model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        defer_build=True,
     )
     verb: ClassVar[str]
 
