@@ -243,6 +243,51 @@ def test_what_brings_an_attestation_of_its_own_rests_on_that(watched):
     assert len(watched.vm.attested()) == 1
 
 
+LOW = {"threat.id": "T-1", "threat.type": "intrusion", "threat.confidence": "0.10"}
+
+
+def test_what_a_sensor_said_before_it_pushed_otherwise_is_not_brought_in_its_place(world):
+    world.operator()
+    before = world.attestation()
+    world.vm.push_signed(before)
+    world.wait(seconds=10)
+    assert pushed(world, LOW).granted
+    denied = threatened(world, attestations=(before,))
+    assert codes(denied) == ["attestation_older", "fact_missing", "fact_missing"]
+    assert "is no newer than the one before it, of 2026-01-01T12:00:10.000000Z" in denied.message
+    assert "0.1" not in denied.body.decode()
+    assert world.denied(world.vm.push_signed(before), "attestation_older")
+    world.wait(seconds=10)
+    assert pushed(world).granted
+    assert threatened(world, attestations=(before,)).granted
+    assert intact(world)
+
+
+def test_what_was_handed_in_counts_no_more_once_its_sensor_pushes_otherwise(make_world):
+    world = make_world(BOTH)
+    world.operator()
+    request = world.request(trigger="threat_detected", facts=world.threat, reason="")
+    world.vm.open_request(request).raise_for_denial()
+    attestation = world.attestation()
+    world.vm.hand_in(request.id, attestation).raise_for_denial()
+    world.vm.hand_in(request.id, world.approval(request)).raise_for_denial()
+    world.wait(seconds=10)
+    assert pushed(world, LOW).granted
+    assert "attestation_older" in codes(world.vm.activate(world.ada, request.id))
+    again = world.vm.hand_in(request.id, attestation)
+    assert "attestation_older" in codes(again)
+    assert intact(world)
+
+
+def test_the_same_word_said_anew_takes_nothing_from_the_one_before(world):
+    world.operator()
+    before = world.attestation()
+    world.wait(seconds=10)
+    spelled = {"threat.type": "intrusion", "threat.confidence": "0.920"}
+    assert pushed(world, spelled).granted
+    assert threatened(world, attestations=(before,)).granted
+
+
 def test_what_was_pushed_about_one_is_nothing_to_another(watched):
     watched.operator(watched.bob)
     assert codes(threatened(watched, watched.bob)) == ["fact_missing", "fact_missing"]

@@ -32,7 +32,8 @@ class Setting:
     `wall` is the latest that counts against a statement: what was too old once stays so, wherever
     the clock was set since. `since` is the same for one that names `after`, the receipt of the
     newest step back, and so was signed after that (`leases/watermark.py`). `locked` are people
-    whose word counts for nothing, and by which lock.
+    whose word counts for nothing, and by which lock. `pushed` is what sensors said last about
+    `principal` ahead of any request.
     """
 
     origin: str
@@ -45,6 +46,7 @@ class Setting:
     locked: Mapping[str, str] = field(default_factory=dict)
     since: datetime | None = None
     after: str = ""
+    pushed: tuple[Attestation, ...] = ()
 
     def reached(self, *named: str | None) -> datetime:
         """The time that counts against what was signed after the receipts that it names."""
@@ -249,6 +251,25 @@ def _attestation_fault(
     if ages and (reached := at.reached(statement.after)) - seen_at > min(ages):
         young = f"{format_duration(min(ages))} after it was made"
         return _old(statement, seen_at + min(ages), young, reached, at)
+    if (since := _said_otherwise(statement, declared, at)) is not None:
+        return _about(by, "attestation", "older", since)
+    return None
+
+
+def _said_otherwise(
+    statement: Attestation, declared: Mapping[str, Fact], at: Setting
+) -> str | None:
+    """When the sensor has pushed another value of one of its facts since; None if it has not.
+
+    What it said before stands in receipts, and nobody chooses among a sensor's words.
+    """
+    said = read_facts(declared, statement.facts)[0]
+    for one in at.pushed:
+        later = parse_at(statement.at) < parse_at(one.at) <= at.now.wall + SKEW_FOR
+        if one.by == statement.by and later:
+            newer = read_facts(declared, one.facts)[0]
+            if any(newer[name] != said[name] for name in newer.keys() & said.keys()):
+                return one.at
     return None
 
 

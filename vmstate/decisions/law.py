@@ -52,6 +52,9 @@ class Law:
             locked,
             since=mark.wall_since(now),
             after=mark.back,
+            pushed=tuple(
+                one.statement for one in state.pushed if one.statement.principal == principal
+            ),
         )
 
     def covers(self, lock: Lock, principal: str, profile: str) -> bool:

@@ -30,7 +30,8 @@ from vmstate.leases.lease import LeaseStack
 from vmstate.ledger.checkpoint import Checkpoint
 from vmstate.ledger.snapshot import Scope, Snapshot
 
-_RESTING = Escalate | Renew | OpenRequest | Activate  # what may rest on what a sensor pushed
+# What may rest on what a sensor pushed, or on what it said before that.
+_RESTING = Escalate | Renew | OpenRequest | HandIn | Activate
 
 
 def state_for(snapshot: Snapshot, command: Command, law: Law, timed: tuple[str, ...]) -> State:
