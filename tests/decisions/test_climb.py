@@ -2,8 +2,10 @@ from datetime import timedelta
 
 import pytest
 
+from vmstate.authority import Authority
 from vmstate.decisions.command import Escalate
 from vmstate.errors import InputError, UnknownPrincipal
+from vmstate.ledger import sweep
 from vmstate.ledger.audit import audit_ledger
 
 PERSON = "did:vm:person:gil"
@@ -235,6 +237,37 @@ def test_a_cooldown_is_each_persons_own(make_world):
     world.vm.release(world.ada, world.guardian().lease)
     assert world.guardian(other).granted
     assert world.denied(world.guardian(world.bob), "cooldown")
+    world.wait(minutes=5)
+    assert world.guardian(world.bob).granted
+
+
+def test_a_cooldown_runs_from_what_another_name_of_theirs_left_though_nobody_wrote_it(make_world):
+    world = make_world(controllers={"did:vm:operator:bob": "did:vm:operator:ada"})
+    world.operator()
+    world.guardian()
+    world.wait(minutes=30)
+    assert world.profile() == "operator"
+    world.operator(world.bob)
+    assert world.denied(world.guardian(world.bob), "cooldown")
+    world.wait(minutes=5)
+    assert world.guardian(world.bob).granted
+    assert world.receipts(type_="profile_deescalation") == ()
+
+
+def test_a_cooldown_runs_from_what_fell_by_a_lock_under_another_name_of_theirs(
+    make_world, monkeypatch
+):
+    monkeypatch.setattr(sweep, "SWEPT_AT_ONCE", 0)
+    monkeypatch.setattr(Authority, "_write_fallen", lambda _: None)
+    world = make_world(controllers={"did:vm:operator:bob": "did:vm:operator:ada"})
+    world.operator()
+    world.guardian()
+    locked = world.vm.lock(world.root, key=world.key(world.root)).raise_for_denial()
+    lock = locked.fields["what"]["detail"]["lock"]
+    world.vm.unlock(world.root, lock, key=world.key(world.root)).raise_for_denial()
+    world.operator(world.bob)
+    assert world.denied(world.guardian(world.bob), "cooldown")
+    assert world.receipts(type_="profile_deescalation") == ()
     world.wait(minutes=5)
     assert world.guardian(world.bob).granted
 

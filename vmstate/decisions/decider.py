@@ -47,7 +47,7 @@ from vmstate.decisions.command import (
 from vmstate.decisions.decision import Decision, Entry, State
 from vmstate.decisions.ending import release
 from vmstate.decisions.evidence import hear_caller, hear_order, hear_signer, is_signed
-from vmstate.decisions.following import state_after
+from vmstate.decisions.following import state_after, with_kin
 from vmstate.decisions.handing_in import hand_in
 from vmstate.decisions.law import Law
 from vmstate.decisions.locking import lift_lock, lock_ends, set_lock
@@ -96,13 +96,14 @@ class Decider:
         """An open request as those who are to sign it see it; nothing is written."""
         for entry in self.settle(state, now, SETTLE):
             state = state_after(state, entry, now)
-        return show(self.law, state, asked, now)
+        return show(self.law, with_kin(state, now), asked, now)
 
     def decide(self, state: State, command: Command, now: Moment) -> Decision:
         """Settle, then judge `command`, then end the lease that it used up, if it did."""
         entries = list(self.settle(state, now, SETTLE))
         for entry in entries:
             state = state_after(state, entry, now)
+        state = with_kin(state, now)
         command = self._proven(state, command, now)
         answers = _ANSWERS[type(command)](self.law, state, command, now)
         granted = answers[-1].outcome != "denied"

@@ -57,8 +57,9 @@ class Anchor:
 class State:
     """What a ledger knows that bears on one principal and what they ask.
 
-    `record` holds the leases of everybody with the same person behind them, of profiles that have
-    a cool-down or a hold cap, as far back as either can reach. `used` holds the ids of handed-in
+    `record` holds the leases of everybody with the same person behind them, of profiles that have a
+    cool-down or a hold cap, as far back as either can reach; `kin` the open leases of that person's
+    other names, of which some may be over without a receipt. `used` holds the ids of handed-in
     statements that counted before, `budgets` those that the command is about, `allocated` the sum
     of all. `drill` is None in a live ledger. `locks` are those without a recorded end. `waiting`
     holds the open requests of everybody with the same person behind them, `asked` the one that the
@@ -73,6 +74,7 @@ class State:
     stack: LeaseStack
     next_seq: int
     record: tuple[Lease, ...] = ()
+    kin: tuple[LeaseStack, ...] = ()
     used: frozenset[str] = frozenset()
     budgets: Mapping[str, Budget] = field(default_factory=dict)
     allocated: int = 0

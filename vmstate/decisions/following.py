@@ -55,5 +55,18 @@ def state_after(state: State, entry: Entry, now: Moment) -> State:
     )
 
 
+def with_kin(state: State, now: Moment) -> State:
+    """The state in which what is over of the person's other names has ended, as it has (law 3).
+
+    Their receipts are owed to whoever settles them; cool-downs and holds do not wait for that.
+    """
+    record = state.record
+    for stack in state.kin:
+        for one in replace(stack, watermark=state.watermark).overdue(now):
+            ended = replace(one.lease, ended=one.end or now, ending=one.ending)
+            record = _recorded(record, ended)
+    return replace(state, record=record, kin=())
+
+
 def _recorded(record: tuple[Lease, ...], lease: Lease) -> tuple[Lease, ...]:
     return (*(other for other in record if other.seq != lease.seq), lease)

@@ -156,6 +156,8 @@ class Snapshot:
         leases = self.leases.open_of(principal)
         (felled,) = self.falls.of(leases)
         record = self.leases.record(scope.family, scope.timed)
+        others = tuple(one for one in scope.family if one != principal)
+        kin = self.stacks(others, scope.baseline) if others and scope.timed else {}
         named = {one: found for one in budgets if (found := self.budget(one)) is not None}
         allocated = next(self._db.execute("SELECT total(allocated) FROM budget"))[0]
         return replace(
@@ -163,6 +165,7 @@ class Snapshot:
             principal=principal,
             stack=replace(state.stack, leases=leases, felled=felled),
             record=record,
+            kin=tuple(kin.values()),
             used=self.used(statements),
             budgets=named,
             allocated=int(allocated),
