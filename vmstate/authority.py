@@ -123,7 +123,8 @@ class Authority(Reading):
         def work(transaction: Transaction) -> tuple[tuple[Receipt, ...], Receipt]:
             nonlocal swept
             people = self._write_under(transaction).people
-            if once is not None and is_from(command, people):
+            keeps = once is not None and is_from(command, people)
+            if once is not None and keeps:
                 earlier = transaction.answered(once)
                 if earlier is not None:
                     return (), earlier
@@ -132,7 +133,7 @@ class Authority(Reading):
             if isinstance(command, Amend):
                 settle_everybody(transaction, self._law.decider.law, now)
             decision = self._decide(transaction, command, now)
-            if once is not None and decision.answer.proof != "none":
+            if once is not None and keeps and decision.answer.proof != "none":
                 decision = decision.kept(once.proofs)
             written, answer = record(transaction, command, decision)
             swept = self._sweep(transaction, decision.answer, now)

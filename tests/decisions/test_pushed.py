@@ -150,6 +150,16 @@ def test_a_sensor_sent_again_under_its_key_is_answered_once(world):
         pushed(world, {**world.threat, "threat.confidence": "0.10"}, idempotency_key="reading 7")
 
 
+def test_a_forged_push_uses_up_no_key_of_the_sensor(world):
+    forged = world.attestation(signed_with=world.key(world.bob))
+    denied = world.vm.push_signed(forged, idempotency_key="alert-4711")
+    assert world.denied(denied, "attestation_signature")
+    genuine = pushed(world, idempotency_key="alert-4711")
+    assert genuine.granted
+    assert pushed(world, idempotency_key="alert-4711").seq == genuine.seq
+    assert intact(world)
+
+
 def test_what_a_wrong_clock_dated_ahead_keeps_nothing_out(watched):
     ahead = timedelta(days=365)
     watched.clock.step_wall(ahead)

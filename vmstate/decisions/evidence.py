@@ -133,10 +133,13 @@ def hear_caller(caller: Caller, name: str, people: People) -> Unmet | None:
 
 
 def is_from(command: Command, people: People) -> bool:
-    """Whether whoever sent `command` may hear what it was answered before.
+    """Whether `command` is from who asks by it, and so is answered once under its key.
 
-    An order that was used by then, or is too old, still shows who sent it.
+    An order that was used by then, or is too old, still shows who sent it. What is handed in for
+    somebody who has not signed it shows nothing, whoever can open the ledger's file.
     """
+    if command.caller is None and isinstance(command, HandIn | Push):
+        return is_signed(command, people)
     if command.caller is None or hear_caller(command.caller, command.asked_by, people) is None:
         return True
     return is_signed(command, people)
