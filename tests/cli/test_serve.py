@@ -91,6 +91,13 @@ def test_a_lease_of_one_second_is_given_back_with_a_line_of_its_own(short, servi
     assert err == "stopped; what is still owed stays due\n"
 
 
+def test_a_line_says_only_what_its_receipt_does(short, serving):
+    process = serving("--socket", "s.sock")
+    words = ("act", "reboot", "--as", "nobody", "--socket", "s.sock")
+    assert short.vmstate(*words).code == 3
+    assert process.stdout.readline().endswith(" auth_failure nobody (not proven) reboot\n")
+
+
 def test_with_json_each_line_is_the_receipt_itself(short, serving):
     process = serving("--json")
     climb(short)

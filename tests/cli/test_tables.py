@@ -19,10 +19,13 @@ LONG = "agent:" + "x" * 194  # a name of 200 characters, which is a name
 
 def on_a_terminal(folder, line, *, columns=100):
     """What both streams show on a terminal so wide, with its escapes."""
+    return _shown_by([VMSTATE, *line.split()], folder.path, columns)
+
+
+def _shown_by(words, path, columns):
     main, side = pty.openpty()
     settings = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
-    words = [VMSTATE, *line.split()]
-    process = subprocess.Popen(words, cwd=folder.path, env=settings, stdout=side, stderr=side)
+    process = subprocess.Popen(words, cwd=path, env=settings, stdout=side, stderr=side)
     os.close(side)
     seen = b""
     try:
@@ -66,6 +69,13 @@ def test_a_drawn_table_has_a_header_and_loses_no_letter_of_a_name(long):
 def test_a_drawn_table_is_no_wider_than_its_terminal(columns, long):
     seen = ESCAPE.sub("", on_a_terminal(long, "receipts list", columns=columns))
     assert max(map(len, seen.splitlines())) <= columns
+
+
+def test_a_short_word_is_not_broken_in_two(tmp_path):
+    draws = "from vmstate.interfaces.cli.output import table; table(['A'] * 7, [{}])"
+    row = ("1700", "2026-11-26 00:07:45Z", "attestation", *["did:vm:guardian:one"] * 4)
+    seen = _shown_by([sys.executable, "-c", draws.format(row)], tmp_path, 80)
+    assert "attestation" in ESCAPE.sub("", seen)
 
 
 def test_nothing_is_coloured_in_a_pipe(live):

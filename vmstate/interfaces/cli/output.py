@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from vmstate.ledger.bundle import Progress
     from vmstate.ledger.receipt import Receipt
 
+NARROW = 12  # characters of the longest cell of a column that is not broken
+PAD = 2  # spaces after a column
 PATIENCE_SECONDS = 0.5  # what is over sooner needs no bar
 
 
@@ -53,13 +55,19 @@ def table(
     from rich.text import Text
 
     shown = [index for index, name in enumerate(header) if name not in hidden]
-    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for index in shown:
-        drawn.add_column(header[index], overflow="fold")
+    widest = {index: max((len(row[index]) for row in rows), default=0) for index in shown}
+    narrow = [width for width in widest.values() if width <= NARROW]
+    console = Console()
+    # Short words stay whole, such as outcomes, as long as they leave half of the room to others.
+    is_room = 2 * sum(width + PAD for width in narrow) <= console.width
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, PAD, 0, 0))
+    for index, width in widest.items():
+        whole = is_room and width <= NARROW
+        drawn.add_column(header[index], overflow="fold", no_wrap=whole)
     for row in rows:
         drawn.add_row(*(Text(row[index]) for index in shown))
     if rows:
-        Console().print(drawn)
+        console.print(drawn)
 
 
 def count(number: int, what: str) -> str:

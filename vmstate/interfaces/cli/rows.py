@@ -1,9 +1,11 @@
 """A receipt as people read it in a row: what it is, whom it is about, on whose word, and what."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vmstate.ledger.receipt import Receipt
 
 RECORDED = "recorded"  # an outcome that says nothing: the type does
@@ -24,16 +26,28 @@ def spell_by(receipt: "Receipt") -> str:
 def spell_what(receipt: "Receipt") -> str:
     """`operator to guardian, lease-4, late by 3s`, as far as a receipt says so.
 
-    A profile that nobody climbed to is what was asked for: `for guardian`.
+    A profile that nobody climbed to is what was asked for: `for guardian`. An act that its rule
+    does not name, units and what a sensor attests are named: `reboot`, `40 credits of ops`.
     """
-    what = receipt.fields["what"]
+    what, rule = receipt.fields["what"], receipt.rule
     moved = f"{what['from']} to {what['to']}" if what["from"] and what["to"] else ""
     wanted = f"for {what['to']}" if what["to"] and not what["from"] else ""
+    act = what["act"] if what["act"] and f'"{what["act"]}"' not in rule else ""
+    allocated = (what["detail"],) if receipt.type == "treasury_budget" else ()
+    units = ", ".join(_spell_units(one) for one in (*receipt.fields["cost"], *allocated))
+    attests = receipt.type == "attestation" and not what["to"]
+    facts = ", ".join(sorted(receipt.fields["authority"]["facts"])) if attests else ""
     folded = (what["detail"] or {}).get("folded")
     more = f"{folded['count']} more like receipt {folded['like']}" if folded else ""
-    return ", ".join(
-        part for part in (moved or wanted, what["lease"], what["ending"], more) if part
-    )
+    parts = (moved or wanted or act or facts, what["lease"], units, what["ending"], more)
+    return ", ".join(part for part in parts if part)
+
+
+def _spell_units(line: "Mapping[str, Any]") -> str:
+    """`40 credits of ops`; of a budget that there is not, no unit is known."""
+    unit = f" {line['unit']}" if line["unit"] else ""
+    amount = line["allocated"] if "allocated" in line else line["requested"]
+    return f"{amount}{unit} of {line['budget']}"
 
 
 def hands_in(receipt: "Receipt") -> Iterator[str]:

@@ -20,6 +20,7 @@ from vmstate.interfaces.cli.options import (
     read_statements,
 )
 from vmstate.interfaces.cli.output import answer, say, spell_time
+from vmstate.interfaces.cli.rows import spell_what
 from vmstate.interfaces.cli.settings import Return, Settings, asker
 from vmstate.interfaces.cli.statements import write_or_print
 
@@ -150,10 +151,12 @@ def _show(settings: Settings, receipt: "Receipt") -> None:
     if settings.json:
         click.echo(receipt.body)
         return
-    said = receipt.fields
-    who, what = said["who"]["principal"] or "", said["what"]
-    fell = f"{what['lease']} {what['from']} to {what['to']}, {what['ending']}" if who else ""
-    click.echo(f"{spell_time(receipt.at)} {receipt.seq} {receipt.type} {who} {fell}".rstrip())
+    what = receipt.fields["what"]
+    said = spell_what(receipt)
+    if what["ending"]:
+        said = f"{what['lease']} {what['from']} to {what['to']}, {what['ending']}"
+    words = (spell_time(receipt.at), str(receipt.seq), receipt.type, receipt.who, said)
+    click.echo(" ".join(word for word in words if word))
 
 
 @click.command(cls=Return)
@@ -189,7 +192,7 @@ def recover(
     if prepared is None:
         prepared = authority.prepare_recovery(asker(authority, who), reason=reason or "")
         write_or_print(settings, encode(prepared.body()), output, {"request": prepared.id})
-        say("next: have it signed, vmstate sign FILE --as APPROVER --key KEY")
+        say(f"next: have it signed, vmstate sign {output or 'FILE'} --as APPROVER --key KEY")
         return
     receipt = authority.recover(
         who or prepared.principal,

@@ -83,7 +83,7 @@ def new_request(
     )
     write_or_print(settings, encode(prepared.body()), output, {"request": prepared.id})
     _say_request(prepared)
-    say("next: have it signed, vmstate sign FILE --as APPROVER --key KEY")
+    say(f"next: have it signed, vmstate sign {output or 'FILE'} --as APPROVER --key KEY")
 
 
 def write_or_print(
