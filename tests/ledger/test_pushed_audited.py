@@ -67,6 +67,15 @@ def twice(said):
     said[PUSHED]["authority"]["attestations"] *= 2
 
 
+def superseded(said):
+    """The grant rests on what its sensor said before it pushed 0.92."""
+    (held,) = said[GRANTED]["authority"]["attestations"]
+    facts, at = {"threat.confidence": "0.95"}, "2030-01-01T11:59:59.000000Z"
+    statement = Attestation(**{**held["statement"], "facts": facts, "at": at})
+    said[GRANTED]["authority"]["attestations"] = [sign(statement, KEYS["edr"]).body()]
+    said[GRANTED]["authority"]["facts"].update(facts)
+
+
 ATTACKS = {
     "a push as another's": (
         put(PUSHED, "who", "principal", "op:b"),
@@ -105,6 +114,10 @@ ATTACKS = {
     "an older one after a newer": (
         signed_anew(NEWEST, at="2030-01-01T12:00:00.000000Z"),
         "takes what is no newer than receipt 4",
+    ),
+    "a grant on what was said otherwise since": (
+        superseded,
+        "the attestation by 'edr' counts although they said otherwise at 2030-01-01T12:00:00",
     ),
     "two at once": (twice, "takes something else than one attestation"),
     "a grant on it a second time": (again(GRANTED, GRANTED + 1), "uses what receipt 3 used"),

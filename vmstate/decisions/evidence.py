@@ -254,22 +254,27 @@ def _attestation_fault(
     if ages and (reached := at.reached(statement.after)) - seen_at > min(ages):
         young = f"{format_duration(min(ages))} after it was made"
         return _old(statement, seen_at + min(ages), young, reached, at)
-    if (since := _said_otherwise(statement, declared, at)) is not None:
+    if (since := said_otherwise(statement, at.pushed, declared, at.now.wall)) is not None:
         return _about(by, "attestation", "older", since)
     return None
 
 
-def _said_otherwise(
-    statement: Attestation, declared: Mapping[str, Fact], at: Setting
+def said_otherwise(
+    statement: Attestation,
+    pushed: Iterable[Attestation],
+    declared: Mapping[str, Fact],
+    wall: datetime,
 ) -> str | None:
-    """When the sensor has pushed another value of one of its facts since; None if it has not.
+    """When its sensor has pushed another value of one of its facts since; None if it has not.
 
-    What it said before stands in receipts, and nobody chooses among a sensor's words.
+    What it said before stands in receipts, and nobody chooses among a sensor's words. What was
+    dated ahead of `wall` takes nothing away.
     """
     said = read_facts(declared, statement.facts)[0]
-    for one in at.pushed:
-        later = parse_at(statement.at) < parse_at(one.at) <= at.now.wall + SKEW_FOR
-        if one.by == statement.by and later:
+    for one in pushed:
+        if (one.by, one.principal) != (statement.by, statement.principal):
+            continue
+        if parse_at(statement.at) < parse_at(one.at) <= wall + SKEW_FOR:
             newer = read_facts(declared, one.facts)[0]
             if any(newer[name] != said[name] for name in newer.keys() & said.keys()):
                 return one.at

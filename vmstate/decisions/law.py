@@ -52,9 +52,7 @@ class Law:
             locked,
             since=mark.wall_since(now),
             after=mark.back,
-            pushed=tuple(
-                one.statement for one in state.pushed if one.statement.principal == principal
-            ),
+            pushed=tuple(one.statement for one in state.pushed),
         )
 
     def covers(self, lock: Lock, principal: str, profile: str) -> bool:

@@ -84,8 +84,7 @@ class _Told:
     """What one receipt says that a sensor sees."""
 
     seq: int
-    statement: str
-    seen_at: datetime
+    statement: Attestation
     until: datetime
 
 
@@ -103,7 +102,12 @@ class PushedBook:
 
     def has(self, statement: str) -> bool:
         """Whether the statement with this id is the newest of its sensor about somebody."""
-        return any(one.statement == statement for one in self.told.values())
+        return any(one.statement.id == statement for one in self.told.values())
+
+    @property
+    def statements(self) -> Iterator[Attestation]:
+        """What was pushed, the newest of each sensor about each principal."""
+        return (one.statement for one in self.told.values())
 
     def take(self, receipt: Receipt, law: Constitution | None, people: People) -> Iterator[str]:
         """Take a receipt of type `attestation`; says what in it does not follow."""
@@ -119,10 +123,10 @@ class PushedBook:
             yield f"takes what {statement.by!r} attests as somebody else's"
         yield from _unfit(statement, until, at, law, people)
         earlier = self.told.get(key)
-        if earlier is not None and seen_at <= earlier.seen_at <= at + SKEW_FOR:
+        if earlier is not None and seen_at <= parse_at(earlier.statement.at) <= at + SKEW_FOR:
             yield f"takes what is no newer than receipt {earlier.seq}"
         self._forget(at)
-        self.told[key] = _Told(receipt.seq, statement.id, seen_at, until)
+        self.told[key] = _Told(receipt.seq, statement, until)
         heapq.heappush(self.ends, (until, key))
 
     def _forget(self, at: datetime) -> None:

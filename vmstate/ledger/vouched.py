@@ -10,9 +10,11 @@ from vmstate.canonical import parse_at
 from vmstate.constitution.facts import read_facts, spell
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
+from vmstate.decisions.evidence import said_otherwise
 from vmstate.leases.lease import PARENT_ENDED
 from vmstate.ledger.held import Held
 from vmstate.ledger.lock_book import LockBook
+from vmstate.ledger.pushed import PushedBook
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.retold import rebuild_request
 from vmstate.signing import Approval, Attestation, Order, Signed
@@ -27,6 +29,7 @@ class _Replay(Protocol):
     constitution: str
     leases: dict[str, Held]
     locks: LockBook
+    pushed: PushedBook
     falling: tuple[str, int]
 
     def find(self, what: str, seq: int | None = None) -> None: ...
@@ -108,10 +111,7 @@ def _fault(
                 return "is for another request"
             return "was too old" if parse_at(statement.expires_at) <= receipt.at else None
         case Attestation():
-            about = statement.principal == said["who"]["principal"]
-            facts = said["authority"]["facts"]
-            agrees = all(facts.get(n) == v for n, v in _spelled(replay, statement.facts).items())
-            return None if about and agrees else "is about something else"
+            return _attests_otherwise(replay, receipt, statement)
         case Order():
             by_request = statement.verb in {"open_request", "activate"}
             reason = statement.reason if by_request else said["why"]  # there it is the request's
@@ -127,6 +127,21 @@ def _fault(
             if receipt.type == "profile_deescalation":
                 return _ends_another(replay, receipt, statement)
             return _does_another(said, statement)
+
+
+def _attests_otherwise(replay: _Replay, receipt: Receipt, statement: Attestation) -> str | None:
+    """Whether an attestation says otherwise than is told, or its sensor did by then."""
+    said = receipt.fields
+    about = statement.principal == said["who"]["principal"]
+    facts = said["authority"]["facts"]
+    agrees = all(facts.get(n) == v for n, v in _spelled(replay, statement.facts).items())
+    if not (about and agrees):
+        return "is about something else"
+    if replay.law is None or receipt.type == "attestation":  # of pushes PushedBook says more
+        return None
+    declared = replay.law.document.facts
+    since = said_otherwise(statement, replay.pushed.statements, declared, receipt.at)
+    return None if since is None else f"counts although they said otherwise at {since}"
 
 
 def _ends_another(replay: _Replay, receipt: Receipt, order: Order) -> str | None:
