@@ -289,6 +289,21 @@ def test_what_was_handed_in_counts_no_more_once_its_sensor_pushes_otherwise(make
     assert intact(world)
 
 
+def test_a_word_is_heard_as_long_as_any_of_it_is_young_enough(make_world):
+    """Else a fact that grows old soon would let what was said before about another count again."""
+    aged = '"informational"], attested_by = "sensors", max_age = "'
+    world = make_world((f'{aged}2m"', f'{aged}10s"'))
+    world.operator()
+    before = world.attestation({"threat.confidence": "0.92"})
+    world.wait(seconds=5)
+    assert pushed(world, {"threat.type": "intrusion", "threat.confidence": "0.10"}).granted
+    world.wait(seconds=11)
+    assert pushed(world, about=world.bob).granted
+    assert world.denied(world.vm.push_signed(before), "attestation_older")
+    assert "attestation_older" in codes(threatened(world, attestations=(before,)))
+    assert intact(world)
+
+
 def test_the_same_word_said_anew_takes_nothing_from_the_one_before(world):
     world.operator()
     before = world.attestation()

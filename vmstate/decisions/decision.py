@@ -32,7 +32,8 @@ class DrillState:
 class Pushed:
     """What a sensor pushed about somebody ahead of any request, by receipt `seq`.
 
-    `until` is the last that it is young enough, by the law under which it was taken.
+    `until` is the last that it stands against what the sensor said before, by the law under which
+    it was taken: as long as any of its facts is young enough.
     """
 
     seq: int

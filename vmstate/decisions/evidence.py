@@ -294,8 +294,19 @@ def _old(
 
 def too_old_at(statement: Attestation, declared: Mapping[str, Fact]) -> datetime | None:
     """The last instant at which it is young enough; None if it states nothing that grows old."""
+    return min(_ends(statement, declared), default=None)
+
+
+def heard_until(statement: Attestation, declared: Mapping[str, Fact]) -> datetime | None:
+    """The last instant at which an older word on any of its facts could be young enough: until
+    then it says that this sensor has said otherwise. None as for `too_old_at`.
+    """
+    return max(_ends(statement, declared), default=None)
+
+
+def _ends(statement: Attestation, declared: Mapping[str, Fact]) -> Iterator[datetime]:
     ages = (declared[name].max_age for name in statement.facts if name in declared)
-    return min((parse_at(statement.at) + age for age in ages if age is not None), default=None)
+    return (parse_at(statement.at) + age for age in ages if age is not None)
 
 
 def _basic_fault(signed: Signed, kind: str, at: Setting) -> Unmet | None:

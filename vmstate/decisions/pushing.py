@@ -19,7 +19,14 @@ from vmstate.clock import Moment
 from vmstate.constitution.unmet import Unmet
 from vmstate.decisions.command import Escalate, Push, Renew
 from vmstate.decisions.decision import Entry, Grounds, Pushed, State
-from vmstate.decisions.evidence import SKEW_FOR, FactsHeard, Setting, hear_facts, too_old_at
+from vmstate.decisions.evidence import (
+    SKEW_FOR,
+    FactsHeard,
+    Setting,
+    hear_facts,
+    heard_until,
+    too_old_at,
+)
 from vmstate.decisions.law import Law
 from vmstate.decisions.refusing import denial
 from vmstate.signing import Attestation
@@ -52,6 +59,7 @@ def push(law: Law, state: State, command: Push, now: Moment) -> Entry:
         # Whoever carries it has only to give a name, and is not told what that one holds.
         return replace(denial(state, command, unmet, now), from_profile=None)
     until = too_old_at(statement, law.document.facts)
+    last = heard_until(statement, law.document.facts)
     assert until is not None  # each fact is an attested one, and those grow old
     return Entry(
         "attestation",
@@ -62,7 +70,7 @@ def push(law: Law, state: State, command: Push, now: Moment) -> Entry:
         proof="key",
         why=command.reason,
         detail={"good_until": format_at(until)},
-        pushes=Pushed(state.next_seq, signed, until),
+        pushes=Pushed(state.next_seq, signed, last or until),
     )
 
 

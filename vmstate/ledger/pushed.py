@@ -1,9 +1,9 @@
 """What sensors pushed ahead of any request: a table that points at receipts, and what these tell.
 
-Law 2: the table can be derived again. It says of each sensor and each principal which receipt
-holds the newest attestation, and until when that is young enough; the statement itself stands in
+Law 2: the table can be derived again. It says of each sensor and each principal which receipt holds
+the newest attestation, and until when any of that is young enough; the statement itself stands in
 the receipt alone, so a row that no such receipt bears out says nothing. Each push takes away the
-rows that are too old by then, so that there are no more than were fresh at the last one.
+rows that are all too old by then, so that there are no more than were fresh at the last one.
 """
 
 import heapq
@@ -17,7 +17,7 @@ from vmstate.clock import from_us, to_us
 from vmstate.constitution.law import Constitution
 from vmstate.constitution.people import People
 from vmstate.decisions.decision import Pushed
-from vmstate.decisions.evidence import SKEW_FOR, too_old_at
+from vmstate.decisions.evidence import SKEW_FOR, heard_until, too_old_at
 from vmstate.ledger.receipt import Receipt
 from vmstate.ledger.rows import Connection
 from vmstate.signing import Attestation, Signed
@@ -126,8 +126,9 @@ class PushedBook:
         if earlier is not None and seen_at <= parse_at(earlier.statement.at) <= at + SKEW_FOR:
             yield f"takes what is no newer than receipt {earlier.seq}"
         self._forget(at)
-        self.told[key] = _Told(receipt.seq, statement, until)
-        heapq.heappush(self.ends, (until, key))
+        last = until if law is None else heard_until(statement, law.document.facts) or until
+        self.told[key] = _Told(receipt.seq, statement, last)
+        heapq.heappush(self.ends, (last, key))
 
     def _forget(self, at: datetime) -> None:
         """Forget what is too old `at` some time, as the table does."""

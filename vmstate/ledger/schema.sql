@@ -138,7 +138,7 @@ CREATE TABLE pushed (
     principal  TEXT NOT NULL,
     by         TEXT NOT NULL,
     seq        INTEGER NOT NULL,
-    until_us   INTEGER NOT NULL,        -- the last that it is young enough
+    until_us   INTEGER NOT NULL,        -- the last that any of it is young enough
     PRIMARY KEY (principal, by)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX pushed_until ON pushed (until_us);
