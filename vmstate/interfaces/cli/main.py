@@ -40,7 +40,7 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
     "revoke": ("ending", "revoke", "End anybody's lease, with a key that may."),
     "lock": ("locks", "lock", "End at once what somebody or everybody holds, and refuse more."),
     "unlock": ("locks", "unlock", "Lift a lock; what it ended stays ended."),
-    "act": ("acts", "act", "Do what the constitution's [acts] name, on the record."),
+    "act": ("acts", "act", "Put an act of the constitution on record, or say why not."),
     "budget": ("budgets", "budget", "Allocate and spend budgets of whole units."),
     "may": ("authority", "may", "Answer whether somebody may do something now."),
     "why": ("authority", "why", "Say what a request would come to, and what is missing."),

@@ -122,9 +122,11 @@ class Settings:
         show = f"{vmstate} constitution show > in-force.toml"
         kept = f"in force is {law}: {show}, then --constitution in-force.toml"
         if isinstance(error, ConstitutionError):
+            back = f"to put it back: {vmstate} constitution show > {here}"
             if not self.constitution.exists():
-                back = f"to put it back: {vmstate} constitution show > {here}"
                 return "there is no such file", (kept, back)
+            if self.constitution.is_file() and not self.constitution.stat().st_size:
+                return "it is empty", (kept, back)
             more = len(error.problems) - 1
             first = f"{error.problems[0]}{f' (and {more} more)' if more else ''}"
             return first, (kept, f"what is wrong with it: vmstate check {here}")
