@@ -289,6 +289,27 @@ async def test_a_hundred_calls_at_once_lose_nothing_and_keep_their_order(desks):
     assert len(desks.receipts("tool_call")) == 100
 
 
+async def test_no_more_than_a_thousand_calls_of_one_agent_are_under_way(desks):
+    async with desks.agent_at() as agent:
+        desks.operator()
+        asked, answers = ("change_long", {}), []
+
+        async def call():
+            answers.append(await agent.call_tool(*asked))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(1_001):
+                group.start_soon(call)
+            with anyio.fail_after(30):
+                while not answers:
+                    await anyio.sleep(0.01)
+            desks.behind.go_on.set()
+        said = "1,000 calls of yours are under way: wait until one is answered"
+        assert answers[0].content[0].text.endswith(said)
+        assert len(desks.behind.seen) == 1_000
+        assert not (await agent.call_tool(*asked)).is_error
+
+
 @pytest.mark.parametrize("how", ["finish", "deadline", "lock"])
 async def test_the_call_that_spends_the_last_use_has_what_was_left_of_its_lease(desks, how):
     once = desks.vm.escalate(desks.agent, "operator", trigger="for_once", reason="ticket 4711")

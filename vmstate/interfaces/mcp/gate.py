@@ -29,6 +29,7 @@ from vmstate.door import Door
 from vmstate.errors import LedgerError, UnknownPrincipal, VmstateError
 from vmstate.interfaces.mcp.audience import Audience
 from vmstate.interfaces.mcp.beside import Params, as_approved, require_alone
+from vmstate.interfaces.mcp.counting import UnderWay
 from vmstate.interfaces.mcp.listed import Item, annotated, instructions, plain
 from vmstate.interfaces.mcp.own import OWN, Caller, OwnTool
 from vmstate.interfaces.mcp.refusal import FORBIDDEN, Refusal
@@ -73,6 +74,7 @@ class Gate:
     _changed: set[str] = field(default_factory=set)
     _stir: anyio.Event = field(default_factory=anyio.Event)
     _queues: dict[str, anyio.Lock] = field(default_factory=dict)
+    _under_way: UnderWay = field(default_factory=UnderWay)
     _running: set[_Running] = field(default_factory=set)
     _version: int | None = None
     _next_end: float = 0.0
@@ -115,13 +117,14 @@ class Gate:
         if (own := OWN_OF.get(params.name)) is not None:
             return await self._call_own(principal, own, params.arguments)
         try:
-            judged = await self._judge(principal, "tool", params.name, params.arguments, params)
-            if judged.refusal is not None:
-                return refused(judged.refusal)
-            asked = context.meta and "progress_token" in context.meta
-            progress = context.session.report_progress if asked else None
-            ask = partial(self.upstream.call_tool, as_approved(judged.rule, params), progress)
-            done = await self._guarded(principal, "tool", params.name, judged, ask)
+            with self._under_way.one_more(principal):
+                judged = await self._judge(principal, "tool", params.name, params.arguments, params)
+                if judged.refusal is not None:
+                    return refused(judged.refusal)
+                asked = context.meta and "progress_token" in context.meta
+                progress = context.session.report_progress if asked else None
+                ask = partial(self.upstream.call_tool, as_approved(judged.rule, params), progress)
+                done = await self._guarded(principal, "tool", params.name, judged, ask)
         except VmstateError as error:
             return failed(error)
         if isinstance(done, Refusal):
@@ -353,11 +356,12 @@ class Gate:
     ) -> _Result:
         """A resource or prompt: a refusal is an error here, because these have no error results."""
         try:
-            judged = await self._judge(principal, kind, name, arguments, params)
-            if judged.refusal is not None:
-                raise _forbidden(judged.refusal)
-            approved = partial(ask, as_approved(judged.rule, params))
-            done = await self._guarded(principal, kind, name, judged, approved)
+            with self._under_way.one_more(principal):
+                judged = await self._judge(principal, kind, name, arguments, params)
+                if judged.refusal is not None:
+                    raise _forbidden(judged.refusal)
+                approved = partial(ask, as_approved(judged.rule, params))
+                done = await self._guarded(principal, kind, name, judged, approved)
         except VmstateError as error:
             raise MCPError(types.INTERNAL_ERROR, str(error)) from error
         if isinstance(done, Refusal):
@@ -369,7 +373,8 @@ class Gate:
     ) -> types.CallToolResult:
         caller = Caller(self.warden, principal, PREFIX)
         try:
-            answer = await self._in_thread(partial(tool.call, caller, arguments))
+            with self._under_way.one_more(principal):
+                answer = await self._in_thread(partial(tool.call, caller, arguments))
         except VmstateError as error:
             return failed(error)
         self._stir.set()
