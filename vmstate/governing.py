@@ -48,8 +48,8 @@ class Governing(ABC):
 
     @abstractmethod
     def set_back(self) -> SetBack | None:
-        """Whether the clock reads an earlier time than this ledger has seen in this boot, so that
-        what was signed before counts no longer.
+        """Whether the clock reads an earlier time than this ledger has seen, so that what was
+        signed before counts no longer.
         """
 
     def signing_after(self) -> str | None:

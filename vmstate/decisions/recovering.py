@@ -1,8 +1,9 @@
 """Deciding a recovery: what a clock in the past holds up goes on, if approvals say so (law 11).
 
-After a reboot that is every grant. Within a boot it is what was signed before the clock was set
-back, or by somebody who could not know that it was. The approvals of a recovery are signatures like
-any other: they count if they name the receipt of the step back, as a request prepared since does.
+After a reboot into the past that is every grant. It is also what was signed before the clock was
+set back, within a boot or by a reboot, or by somebody who could not know that it was. The approvals
+of a recovery are signatures like any other: they count if they name the receipt of the step back,
+as a request prepared since does.
 """
 
 from vmstate.canonical import Json, format_at

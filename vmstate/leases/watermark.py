@@ -43,7 +43,7 @@ def elapsed(earlier: Moment, later: Moment) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class SetBack:
-    """The clock `reads` an earlier time than this ledger has `seen` in this boot.
+    """The clock `reads` an earlier time than this ledger has `seen`, in this boot or before it.
 
     What is signed now counts if it names `after`; None until the step back is on record.
     """
