@@ -65,6 +65,8 @@ class Client(Door):
 
     `token` is what is shown instead of this process's account, `keeps` how many connections stay
     open while nobody asks. `clock` is this machine's, by which what is signed comes to its end.
+    `shown_within` is how long what only reads is waited for, by whoever has others to look after;
+    a command is waited for as long as it may take to be decided.
 
     Raises:
         LedgerUnavailable: nobody listens there.
@@ -78,8 +80,10 @@ class Client(Door):
         token: str | None = None,
         keeps: int = KEPT,
         clock: Clock | None = None,
+        shown_within: timedelta | None = None,
     ) -> None:
         self.path = Path(path)
+        self.shown_within = shown_within
         self._token = token
         self._keeps = keeps
         self._clock = clock or SystemClock()
@@ -236,7 +240,8 @@ class Client(Door):
     def ask(self, question: Question, **arguments: Any) -> Any:
         """Ask once, and return what was answered; raises what the other side raised."""
         line = question.ask(arguments)
-        patience = ANSWER_WITHIN + timedelta(milliseconds=arguments.get("milliseconds", 0))
+        patience = ANSWER_WITHIN if question.name == "submit" else self._shown_within
+        patience += timedelta(milliseconds=arguments.get("milliseconds", 0))
         # Who waits for news must not keep out who has something to ask.
         command = arguments.get("command")
         with contextlib.nullcontext() if question is WAIT else self._turns:
@@ -252,7 +257,7 @@ class Client(Door):
         kept = self._kept()
         if kept is not None and (answer := self._once(kept, question, line, patience)).bye is None:
             return answer
-        return self._once(self._connect(), question, line, patience)
+        return self._once(self._connect(patience), question, line, patience)
 
     def _once(
         self, connection: socket.socket, question: Question, line: bytes, patience: timedelta
@@ -285,12 +290,16 @@ class Client(Door):
             )
         return _UnansweredError(f"{self.path}: no answer came: {what}")
 
-    def _connect(self) -> socket.socket:
+    @property
+    def _shown_within(self) -> timedelta:
+        return ANSWER_WITHIN if self.shown_within is None else self.shown_within
+
+    def _connect(self, patience: timedelta) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.settimeout(ANSWER_WITHIN.total_seconds())
+            connection.settimeout(patience.total_seconds())
             connection.connect(str(self.path))
-            self._show_token(connection)
+            self._show_token(connection, patience)
         except OSError as error:
             connection.close()
             raise LedgerUnavailable(
@@ -302,11 +311,11 @@ class Client(Door):
             raise
         return connection
 
-    def _show_token(self, connection: socket.socket) -> None:
+    def _show_token(self, connection: socket.socket, patience: timedelta) -> None:
         if self._token is None:
             return
         line = HELLO.ask({"token": self._token})
-        answer = wire.read_answer(HELLO, _ask_once(connection, line, ANSWER_WITHIN))
+        answer = wire.read_answer(HELLO, _ask_once(connection, line, patience))
         if answer.bye is not None:
             raise LedgerUnavailable(f"{self.path}: {answer.bye}; nothing was decided")
 

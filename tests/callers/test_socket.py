@@ -525,6 +525,23 @@ def test_an_answer_that_takes_too_long_is_not_waited_for(tmp_path, monkeypatch):
         late.set()
 
 
+def test_who_looks_after_others_waits_for_no_read_as_long_as_for_a_decision(tmp_path):
+    gone = threading.Event()
+
+    def answer_late(connection):
+        gone.wait(1)
+        with suppress(OSError):
+            connection.sendall(wire.write_answer(wire.QUESTIONS["size"], 1, ""))
+
+    with (
+        closing(Fake(tmp_path / "s", answer_late)),
+        closing(Client(tmp_path / "s", shown_within=timedelta(milliseconds=50))) as client,
+    ):
+        with pytest.raises(LedgerUnavailable, match="no answer came"):
+            client.size()
+        gone.set()
+
+
 def test_nobody_at_the_socket_is_told_with_what_to_do(tmp_path, service):
     with pytest.raises(LedgerUnavailable) as caught:
         Client(tmp_path / "none.sock")

@@ -27,8 +27,12 @@ REMEDY = "the MCP SDK is not installed: pip install 'vmstate[mcp]'"
 def _guarding(settings: Settings) -> "Door":
     """Where to ask, if what is said there may guard something real (law 14)."""
     from vmstate.authority import Authority
+    from vmstate.client import Client
+    from vmstate.interfaces.mcp.shown import SHOWN_WITHIN
 
     door = settings.authority()
+    if isinstance(door, Client):
+        door.shown_within = SHOWN_WITHIN
     _require_live(settings, door)
     if isinstance(door, Authority):
         door.ledger.require_key()

@@ -8,11 +8,15 @@ Tokens are held in memory for as long as the gate runs, and written nowhere.
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from vmstate.client import Client
 from vmstate.errors import LedgerUnavailable
 
+# A service that hangs answers nobody: what runs under its leases is stopped then, not in half a
+# minute. `vmstate run` is as patient.
+SHOWN_WITHIN = timedelta(seconds=5)
 CONNECTED = 32  # agents whose connection stays open; the service has 64 for one account
 
 
@@ -40,7 +44,7 @@ class Shown:
             UnknownPrincipal: the service knows no such token.
             LedgerUnavailable: nobody answers.
         """
-        client = Client(self.path, token=token, keeps=1)
+        client = Client(self.path, token=token, keeps=1, shown_within=SHOWN_WITHIN)
         with self._lock:
             before = self._clients.pop(principal, None)
             self._clients[principal] = (digest, client)
