@@ -179,19 +179,18 @@ class FactGuard:
     need: FactNeed
 
     def __call__(self, case: Case) -> tuple[Unmet, ...]:
-        wanted = describe_fact_need(self.need)
-        if self.name not in case.facts:
+        value = case.facts.get(self.name)
+        if value is None:
             if any(fault.rule == f'facts."{self.name}"' for fault in case.faults):
                 return ()  # it was stated, and why it doesn't count is said already
-            remedy = f"state it: --fact {self.name}=…"
+            wanted, remedy = describe_fact_need(self.need), f"state it: --fact {self.name}=…"
             return (Unmet(self.path, "fact_missing", wanted, self.name, remedy),)
-        value = case.facts[self.name]
         if all(self._met(value)):
             return ()
         text = format_decimal(value) if isinstance(value, Decimal) else value
         if self.name in case.unseen:
             text = f"what {case.unseen[self.name]} attested"
-        given = f"{self.name} is {text}"
+        wanted, given = describe_fact_need(self.need), f"{self.name} is {text}"
         return (Unmet(self.path, "fact_unmet", wanted, given, "another rule may allow it"),)
 
     def _met(self, value: Value) -> Iterator[bool]:
