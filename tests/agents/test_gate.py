@@ -370,7 +370,8 @@ async def test_a_list_that_the_server_changes_is_told_to_its_agents(desks):
     ):
         await desks.gate.upstream_changed("tools")
         with anyio.fail_after(5):
-            await anext(aiter(events))
+            event = await anext(aiter(events))
+    assert type(event).__name__ == "ToolsListChanged", event
 
 
 async def test_a_token_that_an_amendment_brings_lets_in_at_once_and_one_it_takes_no_more(desks):

@@ -188,6 +188,7 @@ async def test_killing_the_gate_kills_a_child_that_would_not_go(folder, command)
     with anyio.fail_after(5):
         while _state(child) != "Z":
             await anyio.sleep(0.01)
+    assert _state(child) == "Z"
 
 
 async def test_what_a_server_leaves_running_ends_with_it(folder):
